@@ -342,7 +342,7 @@ fn unknown_operation(found: &str) -> Refusal {
 }
 
 /// The first 120 characters: a message never repeats a whole request.
-fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     const MOST: usize = 120;
     if text.chars().count() <= MOST {
         return text.to_owned();
