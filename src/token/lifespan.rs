@@ -112,7 +112,7 @@ impl Asked {
 }
 
 /// A text that is no lifespan, and why. Its `Display` is a sentence without
-/// its full stop that is safe for a log line.
+/// its full stop, safe for a log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadLifespan {
     text: String,
@@ -120,10 +120,22 @@ pub struct BadLifespan {
 }
 
 impl BadLifespan {
-    /// What to write instead, in a sentence without its full stop.
-    pub const REMEDY: &str =
-        "Write seconds, or a lifespan such as 90s, 30m, 12h, 7d, 1h30m, 12:00:00 or 1-12";
+    /// The forms to choose from, for the sentence that says what to do.
+    pub const FORMS: &str = "90s, 30m, 12h, 7d, 1h30m, 12:00:00, 1-12 or a number of seconds";
+
+    /// Why, without the text itself.
+    pub fn reason(&self) -> impl fmt::Display {
+        self.reason
+    }
 }
+
+impl fmt::Display for BadLifespan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is no lifespan: {}", self.text, self.reason)
+    }
+}
+
+impl std::error::Error for BadLifespan {}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reason {
@@ -148,46 +160,37 @@ enum Reason {
     HoursOfDay,
 }
 
-impl fmt::Display for BadLifespan {
+impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { text, reason } = self;
-        match reason {
-            Reason::Empty => return f.write_str("The lifespan is empty"),
-            Reason::Zero => {
-                return write!(f, "The lifespan {text:?} is zero; the least is 1 second");
+        f.write_str(match self {
+            Self::Empty => "it is empty",
+            Self::Zero => "it is zero; the least is 1 second",
+            Self::TooLarge => return write!(f, "it has more than {} seconds", u32::MAX),
+            Self::Sign => "it has a sign",
+            Self::Space => "it has white space in it",
+            Self::Fraction => "it has a fraction; an hour and a half is 1h30m",
+            Self::Max => "only a request can ask for the maximum",
+            Self::Endless => "every token expires; max asks for as long as the policy gives",
+            Self::Word => "it doesn't start with a digit",
+            Self::NoNumber => "a unit has no number before it",
+            Self::NoUnit => "its last number has no unit (d, h, m or s)",
+            Self::UnknownUnit(unit) => {
+                return write!(f, "{unit:?} is no unit; the units are d, h, m and s");
             }
-            _ => write!(f, "{text:?} is no lifespan: ")?,
-        }
-        match reason {
-            Reason::Empty | Reason::Zero => Ok(()),
-            Reason::TooLarge => write!(f, "it has more than {} seconds", u32::MAX),
-            Reason::Sign => f.write_str("it has a sign"),
-            Reason::Space => f.write_str("it has white space in it"),
-            Reason::Fraction => f.write_str("fractions are not read; write 1h30m for an hour and a half"),
-            Reason::Max => f.write_str("only a request can ask for the maximum; here it must be a number"),
-            Reason::Endless => f.write_str("every token must expire; max asks for as long as the policy gives"),
-            Reason::Word => f.write_str("it doesn't start with a digit"),
-            Reason::NoNumber => f.write_str("a unit has no number before it"),
-            Reason::NoUnit => f.write_str("its last number has no unit; the units are d, h, m and s"),
-            Reason::UnknownUnit(unit) => {
-                write!(f, "{unit:?} is no unit; the units are d, h, m and s")
+            Self::RepeatedUnit(unit) => return write!(f, "it has the unit {unit} twice"),
+            Self::UnitOrder(unit, before) => {
+                return write!(f, "{unit} stands after {before}; the larger unit comes first");
             }
-            Reason::RepeatedUnit(unit) => write!(f, "it has the unit {unit} twice"),
-            Reason::UnitOrder(unit, before) => {
-                write!(f, "{unit} stands after {before}; the larger unit comes first")
+            Self::TwoFields => {
+                "it could be hours and minutes or minutes and seconds; HH:MM:SS has all three"
             }
-            Reason::TwoFields => f.write_str(
-                "it could be hours and minutes or minutes and seconds; write HH:MM:SS, or such as 1h30m",
-            ),
-            Reason::Clock => f.write_str("a clock form has three fields of digits, HH:MM:SS"),
-            Reason::Days => f.write_str("a form with days is D-HH, D-HH:MM or D-HH:MM:SS"),
-            Reason::MinutesOrSeconds => f.write_str("minutes and seconds stop at 59"),
-            Reason::HoursOfDay => f.write_str("hours after days stop at 23"),
-        }
+            Self::Clock => "a clock has three fields of digits, HH:MM:SS",
+            Self::Days => "a form with days is D-HH, D-HH:MM or D-HH:MM:SS",
+            Self::MinutesOrSeconds => "minutes and seconds stop at 59",
+            Self::HoursOfDay => "hours after days stop at 23",
+        })
     }
 }
-
-impl std::error::Error for BadLifespan {}
 
 /// The seconds that `text` stands for, 0 included.
 fn seconds_of(text: &str) -> Result<u64, Reason> {
@@ -418,10 +421,10 @@ mod tests {
             ("5 ", "white space"),
             ("1h 30m", "white space"),
             ("5\n", "white space"),
-            ("1.5h", "fractions"),
-            ("0,5", "fractions"),
-            ("infinite", "every token must expire"),
-            ("UNLIMITED", "every token must expire"),
+            ("1.5h", "a fraction"),
+            ("0,5", "a fraction"),
+            ("infinite", "every token expires"),
+            ("UNLIMITED", "every token expires"),
             ("4294967296", "more than 4294967295 seconds"),
             ("99999999999999999999999", "more than 4294967295 seconds"),
             ("99999999999999999999d", "more than 4294967295 seconds"),
