@@ -58,7 +58,7 @@ pub(super) fn read(reading: &mut Reading<'_>, table: &DeTable<'_>, host: &str) -
         }
     };
     let token = read_token(reading, &mut top);
-    let rules = read_policy(reading, &mut top, &token);
+    let policy = read_policy(reading, &mut top, &token);
     let limits = read_limits(reading, &mut top);
     let audit = read_audit(reading, &mut top);
     top.finish(reading);
@@ -76,12 +76,12 @@ pub(super) fn read(reading: &mut Reading<'_>, table: &DeTable<'_>, host: &str) -
             slurm_uid: slurm_uid.ok(),
             allow_privileged: values(allow_privileged),
             admin_group: admin_group.or("slurm-admins".into()),
-            min_uid: rules.min_uid,
-            allow_groups: rules.allow_groups,
-            deny_users: rules.deny_users,
-            allow_names: rules.allow_names,
-            rules: rules.rules,
-            delegates: rules.delegates,
+            min_uid: policy.min_uid,
+            allow_groups: policy.allow_groups,
+            deny_users: policy.deny_users,
+            allow_names: policy.allow_names,
+            rules: policy.rules,
+            delegates: policy.delegates,
             default_lifespan: token.default_lifespan,
             max_lifespan: token.max_lifespan.or(MAX_LIFESPAN),
             identity_claims: token.identity_claims,
@@ -324,7 +324,7 @@ fn path_fault(path: &str, longest: usize) -> Option<&'static str> {
 }
 
 /// What `[token]` says.
-struct Token {
+struct TokenTable {
     default_lifespan: Lifespan,
     max_lifespan: Found<Lifespan>,
     identity_claims: bool,
@@ -333,14 +333,14 @@ struct Token {
     audience: Option<String>,
 }
 
-fn read_token(reading: &mut Reading<'_>, top: &mut Section<'_>) -> Token {
+fn read_token(reading: &mut Reading<'_>, top: &mut Section<'_>) -> TokenTable {
     let mut section = top.optional_section(reading, "token");
     let default_lifespan = section.take(reading, "default_lifespan", lifespan);
     let max_lifespan = section.take(reading, "max_lifespan", lifespan);
     check_default(reading, &default_lifespan, &max_lifespan, &Found::Absent);
     // A default that nobody chose makes way for the maximum that somebody chose.
     let most = max_lifespan.value().copied().unwrap_or(MAX_LIFESPAN);
-    let token = Token {
+    let table = TokenTable {
         default_lifespan: default_lifespan.or(DEFAULT_LIFESPAN.min(most)),
         max_lifespan,
         identity_claims: section.take(reading, "identity_claims", flag).or(false),
@@ -351,7 +351,7 @@ fn read_token(reading: &mut Reading<'_>, top: &mut Section<'_>) -> Token {
         audience: section.take(reading, "audience", claim).ok(),
     };
     section.finish(reading);
-    token
+    table
 }
 
 /// A default that somebody chose may not be above its maximum: the one of the
@@ -398,7 +398,7 @@ fn claim(reading: &mut Reading<'_>, place: &Place, value: &DeValue<'_>) -> Optio
 }
 
 /// What `[policy]` says.
-struct Rules {
+struct PolicyTable {
     min_uid: u32,
     allow_groups: Vec<String>,
     deny_users: Vec<String>,
@@ -407,9 +407,13 @@ struct Rules {
     delegates: Vec<Delegate>,
 }
 
-fn read_policy(reading: &mut Reading<'_>, top: &mut Section<'_>, token: &Token) -> Rules {
+fn read_policy(
+    reading: &mut Reading<'_>,
+    top: &mut Section<'_>,
+    token: &TokenTable,
+) -> PolicyTable {
     let mut section = top.optional_section(reading, "policy");
-    let rules = Rules {
+    let table = PolicyTable {
         min_uid: section
             .take(reading, "min_uid", number::<0, LAST_ID>)
             .or(1000),
@@ -424,7 +428,7 @@ fn read_policy(reading: &mut Reading<'_>, top: &mut Section<'_>, token: &Token) 
         delegates: read_delegates(reading, &mut section),
     };
     section.finish(reading);
-    rules
+    table
 }
 
 fn read_rule(

@@ -96,7 +96,7 @@ fn the_known_keys_name_the_true_defaults() {
     {
         let full = [key.section, key.name].join(".");
         if let Some(default) = key.default {
-            text += &format!("{} = {default}\n", full.trim_start_matches('.'));
+            text.extend([full.trim_start_matches('.'), " = ", default, "\n"]);
         }
     }
     assert_eq!(config(&(text + SIGNING)), config(SIGNING));
@@ -119,73 +119,65 @@ fn every_known_key_is_read() {
     }
 }
 
+/// Every key, none with its default.
+const FULL: &str = r#"slurm_user = "slurmctl"
+slurm_uid = 64030
+allow_privileged = ["root", "slurmctl"]
+socket = "/run/other/tokend.sock"
+user = "tokend"
+admin_group = "hpcadmins"
+state_dir = "/srv/tokend"
+[signing]
+key = "/etc/slurm/token-keys/{host}-2026-11.pem"
+algorithm = "RS256"
+kid = "{host}-2026-11"
+[token]
+default_lifespan = "1h"
+max_lifespan = 7200
+identity_claims = true
+identity_min_gid = 500
+issuer = "https://login1.example.org"
+audience = "cluster"
+[policy]
+min_uid = 500
+allow_groups = ["hpcusers", "domain users"]
+deny_users = ["bob"]
+allow_names = ["*.ext"]
+[[policy.rule]]
+users = ["alice"]
+groups = ["workflow"]
+default_lifespan = "2d"
+max_lifespan = "7d"
+[[policy.delegate]]
+caller = "ondemand"
+for_groups = ["hpcusers"]
+deny_groups = ["operators"]
+max_lifespan = "10m"
+[limits]
+connections = 100
+connections_per_user = 10
+tokens_per_minute = 60
+burst = 5
+lookups = 4
+lookup_timeout = "2s"
+account_cache = 60
+request_timeout = "3s"
+idle_timeout = "1h"
+stop_timeout = "20s"
+[audit]
+sink = "stderr"
+required = false
+"#;
+
+fn seconds(seconds: u32) -> Lifespan {
+    Lifespan::from_seconds(seconds).expect("not 0")
+}
+
 #[test]
-fn every_value_arrives_where_it_belongs() {
-    let config = config(
-        r#"
-        slurm_user = "slurmctl"
-        slurm_uid = 64030
-        allow_privileged = ["root", "slurmctl"]
-        socket = "/run/other/tokend.sock"
-        user = "tokend"
-        admin_group = "hpcadmins"
-        state_dir = "/srv/tokend"
-        [signing]
-        key = "/etc/slurm/token-keys/{host}-2026-11.pem"
-        algorithm = "RS256"
-        kid = "{host}-2026-11"
-        [token]
-        default_lifespan = "1h"
-        max_lifespan = 7200
-        identity_claims = true
-        identity_min_gid = 500
-        issuer = "https://login1.example.org"
-        audience = "cluster"
-        [policy]
-        min_uid = 500
-        allow_groups = ["hpcusers", "domain users"]
-        deny_users = ["bob"]
-        allow_names = ["*.ext"]
-        [[policy.rule]]
-        users = ["alice"]
-        groups = ["workflow"]
-        default_lifespan = "2d"
-        max_lifespan = "7d"
-        [[policy.delegate]]
-        caller = "ondemand"
-        for_groups = ["hpcusers"]
-        deny_groups = ["operators"]
-        max_lifespan = "10m"
-        [limits]
-        connections = 100
-        connections_per_user = 10
-        tokens_per_minute = 60
-        burst = 5
-        lookups = 4
-        lookup_timeout = "2s"
-        account_cache = 60
-        request_timeout = "3s"
-        idle_timeout = "1h"
-        stop_timeout = "20s"
-        [audit]
-        sink = "stderr"
-        required = false
-        "#,
-    );
-    let seconds = |seconds| Lifespan::from_seconds(seconds).expect("not 0");
-    let expected = Config {
-        path: "/etc/slurm/slurm-tokend.toml".into(),
-        socket: "/run/other/tokend.sock".into(),
-        user: "tokend".into(),
-        state_dir: "/srv/tokend".into(),
-        signing: Signing {
-            key: KeySource::File("/etc/slurm/token-keys/login1-2026-11.pem".into()),
-            algorithm: Algorithm::Rs256,
-            kid: Kid::new("login1-2026-11"),
-        },
-        issuer: Some("https://login1.example.org".into()),
-        audience: Some("cluster".into()),
-        policy: Policy {
+fn every_rule_of_the_policy_arrives_where_it_belongs() {
+    assert_eq!(
+        config(FULL).policy,
+        Policy {
             slurm_user: "slurmctl".into(),
             slurm_uid: Some(64030),
             allow_privileged: vec!["root".into(), "slurmctl".into()],
@@ -210,7 +202,26 @@ fn every_value_arrives_where_it_belongs() {
             max_lifespan: seconds(7200),
             identity_claims: true,
             identity_min_gid: 500,
+        }
+    );
+}
+
+#[test]
+fn every_other_value_arrives_where_it_belongs() {
+    let config = config(FULL);
+    let expected = Config {
+        path: "/etc/slurm/slurm-tokend.toml".into(),
+        socket: "/run/other/tokend.sock".into(),
+        user: "tokend".into(),
+        state_dir: "/srv/tokend".into(),
+        signing: Signing {
+            key: KeySource::File("/etc/slurm/token-keys/login1-2026-11.pem".into()),
+            algorithm: Algorithm::Rs256,
+            kid: Kid::new("login1-2026-11"),
         },
+        issuer: Some("https://login1.example.org".into()),
+        audience: Some("cluster".into()),
+        policy: config.policy.clone(),
         limits: Limits {
             connections: 100,
             connections_per_user: 10,
