@@ -179,7 +179,10 @@ impl fmt::Display for Reason {
             }
             Self::RepeatedUnit(unit) => return write!(f, "it has the unit {unit} twice"),
             Self::UnitOrder(unit, before) => {
-                return write!(f, "{unit} stands after {before}; the larger unit comes first");
+                return write!(
+                    f,
+                    "{unit} stands after {before}; the larger unit comes first"
+                );
             }
             Self::TwoFields => {
                 "it could be hours and minutes or minutes and seconds; HH:MM:SS has all three"
