@@ -14,9 +14,6 @@ use crate::keys::{Algorithm, Kid};
 use crate::policy::Policy;
 use crate::report::Problems;
 
-/// Where the daemon and the tools look for the configuration.
-pub const DEFAULT_PATH: &str = "/etc/slurm/slurm-tokend.toml";
-
 /// A configuration in which nothing is left to check but files and accounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {

@@ -19,8 +19,9 @@ const DEFAULT_USER: &str = "slurm-tokend";
 const LAST_ID: u32 = u32::MAX - 1;
 /// The uid of `nobody`.
 const NOBODY: u32 = 65_534;
-/// `sun_path` of a Unix socket's address, without its closing NUL (unix(7)).
-const LONGEST_SOCKET_PATH: usize = 107;
+/// `sun_path` of a Unix socket's address holds 107 bytes and a NUL (unix(7)),
+/// and a socket is bound under a longer name before it takes this one.
+const LONGEST_SOCKET_PATH: usize = 95;
 /// `PATH_MAX` of Linux, without its closing NUL.
 const LONGEST_PATH: usize = 4095;
 /// The longest `iss` and `aud`: they are in every token.
@@ -202,7 +203,7 @@ fn read_signing(
 }
 
 const KID_REMEDY: &str =
-    "write 1 to 128 letters, digits, dots, underscores or hyphens, the first a letter or digit";
+    "write 1 to 128 letters, digits, dots, underscores or hyphens, and no dot or hyphen first";
 
 /// The key file's name without its last extension: the kid of an HS256 key
 /// that has no other, as in `<kid>.key`.
@@ -272,7 +273,7 @@ fn is_credential(name: &str) -> bool {
 fn expand(text: &str, host: &str) -> Result<String, (&'static str, &'static str)> {
     if host.is_empty() && text.contains("{host}") {
         return Err((
-            "has {host} in it, and this machine has no host name",
+            "has {host} in it, and this machine has no host name that could stand there",
             "write the name in its place, or give the machine one with `hostnamectl hostname`",
         ));
     }
