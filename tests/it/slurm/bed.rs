@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 const BED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/slurm/bed");
 
 /// Far longer than anything here takes, so that only a hang reaches it.
-const HANG: Duration = Duration::from_secs(120);
+const HANG: Duration = Duration::from_mins(2);
 
 pub struct Bed {
     dir: PathBuf,
