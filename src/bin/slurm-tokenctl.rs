@@ -1,0 +1,5 @@
+//! Makes, publishes and checks keys.
+
+fn main() -> std::process::ExitCode {
+    slurm_tokend::admin::main()
+}

@@ -1,0 +1,113 @@
+//! The configuration file: its text becomes a checked [`Config`], or all its
+//! problems at once, each with its line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::keys::{Algorithm, Kid};
+use crate::policy::Policy;
+
+/// A configuration in which nothing is left to check but files and accounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The file it came from.
+    pub path: PathBuf,
+    /// Where the daemon listens unless systemd passes a socket.
+    pub socket: PathBuf,
+    /// Whom the daemon becomes for good when started as root.
+    pub user: String,
+    /// The only directory that the daemon writes to.
+    pub state_dir: PathBuf,
+    /// The key that signs.
+    pub signing: Signing,
+    /// `iss` of every token, where set.
+    pub issuer: Option<String>,
+    /// `aud` of every token, where set.
+    pub audience: Option<String>,
+    /// Who may get what.
+    pub policy: Policy,
+    /// How much of everything.
+    pub limits: Limits,
+    /// Where decisions are recorded.
+    pub audit: Audit,
+}
+
+/// The key that signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signing {
+    /// Where it is.
+    pub key: KeySource,
+    /// Explicit, never guessed from the bytes.
+    pub algorithm: Algorithm,
+    /// Its name; none takes the RFC 7638 thumbprint (RS256 only).
+    pub kid: Option<Kid>,
+}
+
+/// Where a key is read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// A file; its copy in `$CREDENTIALS_DIRECTORY` comes first.
+    File(PathBuf),
+    /// `credential:NAME`: only the credential that systemd passes.
+    Credential(String),
+}
+
+/// How much of everything: every bound that the daemon has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections of one uid. All uids without an account share one such quota.
+    pub connections_per_user: usize,
+    /// Tokens a minute for one uid, once its burst is used.
+    pub tokens_per_minute: u32,
+    /// Tokens at once for one uid.
+    pub burst: u32,
+    /// Account look-ups under way at once.
+    pub lookups: usize,
+    /// How long a caller waits for an account look-up.
+    pub lookup_timeout: Duration,
+    /// How long an account that was found is remembered.
+    pub account_cache: Duration,
+    /// How long a request may take to arrive, and its answer to be read.
+    pub request_timeout: Duration,
+    /// How long a connection may be silent between requests.
+    pub idle_timeout: Duration,
+    /// How long what has begun may go on when the daemon stops.
+    pub stop_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 12_000,
+            connections_per_user: 64,
+            tokens_per_minute: 600,
+            burst: 100,
+            lookups: 32,
+            lookup_timeout: Duration::from_secs(5),
+            account_cache: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(60),
+            stop_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Where decisions are recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// Which way.
+    pub sink: Sink,
+    /// No record, no token.
+    pub required: bool,
+}
+
+/// Which way the audit record goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// Syslog, facility authpriv.
+    Syslog,
+    /// The daemon's standard error.
+    Stderr,
+}
