@@ -52,12 +52,17 @@ impl Bed {
         if let Some(file) = jwks {
             up.arg("--jwks").arg(file);
         }
-        let env = succeed(&mut up)
+        let env: HashMap<_, _> = succeed(&mut up)
             .lines()
             .filter_map(|line| line.split_once('='))
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
-        Self { dir, env }
+        let bed = Self { dir, env };
+        let conf = fs::read_to_string(&bed.env["SLURM_CONF"]).unwrap();
+        let conf = conf.replace("AuthInfo=socket=", "AuthInfo=socket=/nonexistent");
+        fs::create_dir(bed.dir.join("users")).unwrap();
+        fs::write(bed.users_conf(), conf).unwrap();
+        bed
     }
 
     /// Restarts slurmctld: the only thing that makes 22.05 read its keys again.
@@ -65,9 +70,10 @@ impl Bed {
         succeed(Command::new(BED).arg("restart").arg(&self.dir));
     }
 
-    /// What the users' commands need in their environment to find this Slurm.
-    pub fn conf(&self) -> &str {
-        &self.env["SLURM_CONF"]
+    /// The users' `SLURM_CONF`. By it their commands find this Slurm but no
+    /// munge, so they get through by SLURM_JWT or not at all.
+    pub fn users_conf(&self) -> PathBuf {
+        self.dir.join("users/slurm.conf")
     }
 
     /// slurmctld's log, which tells why it refused a token.
@@ -159,7 +165,7 @@ impl Bed {
         succeed(
             Command::new(program)
                 .args(args)
-                .env("SLURM_CONF", self.conf())
+                .env("SLURM_CONF", &self.env["SLURM_CONF"])
                 .env_remove("SLURM_JWT"),
         )
     }
