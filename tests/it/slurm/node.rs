@@ -34,13 +34,23 @@ pub const BOB: User = User {
 };
 
 impl User {
-    /// A command that the user runs, in a session's usual environment.
+    /// A command that the user runs, with the environment of a new session.
     pub fn runs(&self, program: &str) -> Command {
         LazyLock::force(&NODE);
         let mut command = Command::new("setpriv");
         command
-            .args(["--reuid", self.name, "--regid", self.name])
-            .args(["--init-groups", "--reset-env", "--", program])
+            .args([
+                "--reuid",
+                self.name,
+                "--regid",
+                self.name,
+                "--init-groups",
+                program,
+            ])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("USER", self.name)
+            .env("HOME", format!("/var/home/{}", self.name))
             .stdin(Stdio::null());
         command
     }
