@@ -5,7 +5,6 @@
 //! So a token that is accepted was signed by that algorithm and that key.
 
 mod bed;
-mod node;
 
 use std::path::PathBuf;
 use std::process::Output;
@@ -14,7 +13,7 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use self::bed::Bed;
-use self::node::{ALICE, BOB, Daemon, User, build_jwks, generate_key, publish, until};
+use crate::node::{ALICE, BOB, Daemon, User, build_jwks, generate_key, publish, until};
 
 struct Site {
     key: PathBuf,

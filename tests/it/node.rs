@@ -5,16 +5,19 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::LazyLock;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 /// Far longer than anything here takes, so that only a hang reaches it.
-const HANG: Duration = Duration::from_mins(2);
+const HANG: Duration = Duration::from_secs(120);
 
 const KEYS: &str = "/etc/slurm/token-keys";
 
@@ -76,51 +79,133 @@ static NODE: LazyLock<()> = LazyLock::new(|| {
     fs::set_permissions("/dev/log", fs::Permissions::from_mode(0o666)).unwrap();
     thread::spawn(move || {
         let mut record = [0; 8192];
-        while log.recv(&mut record).is_ok() {}
+        while let Ok(size) = log.recv(&mut record) {
+            let record = String::from_utf8(record[..size].to_vec()).unwrap();
+            RECORDS.lock().unwrap().push(record);
+        }
     });
 });
 
-/// A running daemon.
+/// What the daemons have sent to the system log, oldest first.
+static RECORDS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The audit records of one daemon, so far.
+pub fn records(daemon: &Daemon) -> Vec<String> {
+    let ident = format!("slurm-tokend[{}]: ", daemon.pid());
+    let records = RECORDS.lock().unwrap();
+    records
+        .iter()
+        .filter(|record| record.contains(&ident))
+        .cloned()
+        .collect()
+}
+
+/// A running daemon; it's told to stop when dropped.
 pub struct Daemon {
+    child: Child,
+    name: String,
     socket: PathBuf,
 }
 
 impl Daemon {
     /// Starts a daemon of this name as root, which signs with `key`.
     pub fn start(name: &str, algorithm: &str, key: &Path) -> Self {
+        Self::with(name, algorithm, key, "", "")
+    }
+
+    /// The same with more configuration: `top` before the first table, and
+    /// `tables` after `[signing]`.
+    pub fn with(name: &str, algorithm: &str, key: &Path, top: &str, tables: &str) -> Self {
+        Self::configure(name, algorithm, key, top, tables);
+        Self::run(name)
+    }
+
+    /// Writes the configuration of the daemon of this name.
+    pub fn configure(name: &str, algorithm: &str, key: &Path, top: &str, tables: &str) {
         LazyLock::force(&NODE);
-        let socket = PathBuf::from(format!("/run/slurm-tokend-{name}/slurm-tokend.sock"));
+        let socket = Self::socket_of(name);
         mkdir(socket.parent().unwrap().to_str().unwrap());
-        let conf = format!("/etc/slurm/slurm-tokend@{name}.toml");
         let text = format!(
             "socket = {socket:?}\n\
              state_dir = \"/var/lib/slurm-tokend-{name}\"\n\
+             {top}\n\
              [signing]\n\
              key = {key:?}\n\
-             algorithm = \"{algorithm}\"\n"
+             algorithm = \"{algorithm}\"\n\
+             {tables}\n"
         );
-        fs::write(&conf, text).unwrap();
+        fs::write(Self::configuration_of(name), text).unwrap();
+    }
 
-        let log = format!("/tmp/slurm-tokend-{name}.log");
-        let mut child = Command::new("/usr/sbin/slurm-tokend")
+    /// Where the configuration of the daemon of this name is.
+    pub fn configuration_of(name: &str) -> PathBuf {
+        PathBuf::from(format!("/etc/slurm/slurm-tokend@{name}.toml"))
+    }
+
+    /// Where the daemon of this name listens.
+    pub fn socket_of(name: &str) -> PathBuf {
+        PathBuf::from(format!("/run/slurm-tokend-{name}/slurm-tokend.sock"))
+    }
+
+    /// The daemon of this name, not started yet.
+    pub fn command(name: &str) -> Command {
+        LazyLock::force(&NODE);
+        let mut command = Command::new("/usr/sbin/slurm-tokend");
+        command
             .env_clear()
-            .env("SLURM_TOKEND_CONF", &conf)
+            .env("SLURM_TOKEND_CONF", Self::configuration_of(name))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
+            .stdout(Stdio::null());
+        command
+    }
+
+    /// Starts the daemon of this name with the configuration that it has.
+    pub fn run(name: &str) -> Self {
+        let child = Self::command(name)
+            .stderr(File::create(Self::journal_of(name)).unwrap())
             .spawn()
             .unwrap();
-        let daemon = Self { socket };
+        let mut daemon = Self {
+            child,
+            name: name.to_owned(),
+            socket: Self::socket_of(name),
+        };
         until("the daemon to listen", || {
-            if let Some(status) = child.try_wait().unwrap() {
-                panic!(
-                    "the daemon ended, {status}: {}",
-                    fs::read_to_string(&log).unwrap()
-                );
+            if let Some(status) = daemon.child.try_wait().unwrap() {
+                panic!("the daemon ended, {status}: {}", daemon.journal());
             }
-            UnixStream::connect(&daemon.socket).is_ok()
+            daemon.journal().contains("ready: ")
         });
         daemon
+    }
+
+    fn journal_of(name: &str) -> PathBuf {
+        PathBuf::from(format!("/tmp/slurm-tokend-{name}.log"))
+    }
+
+    /// What it has said on standard error.
+    pub fn journal(&self) -> String {
+        fs::read_to_string(Self::journal_of(&self.name)).unwrap()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Is it still running.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// Where the client finds it.
@@ -135,13 +220,47 @@ impl Daemon {
         stdout(client.output().unwrap()).trim_end().to_owned()
     }
 
-    /// The set of public keys that it serves to anybody.
-    pub fn jwks(&self) -> Value {
+    /// Its answer to one line, asked by this process: by root.
+    pub fn ask(&self, line: &str) -> Value {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
-        stream.write_all(b"{\"v\":1,\"op\":\"jwks\"}\n").unwrap();
+        stream.write_all(line.as_bytes()).unwrap();
+        stream.write_all(b"\n").unwrap();
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer).unwrap();
-        serde_json::from_str::<Value>(&answer).unwrap()["ok"].take()
+        serde_json::from_str(&answer).unwrap()
+    }
+
+    /// Its answer to one line, asked by a process of that uid: any number will do.
+    pub fn ask_as(&self, uid: u32, line: &str) -> Value {
+        let mut socat = Command::new("socat")
+            .args([
+                "-t",
+                "60",
+                "-",
+                &format!("UNIX-CONNECT:{}", self.socket.display()),
+            ])
+            .uid(uid)
+            .gid(uid)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        writeln!(socat.stdin.take().unwrap(), "{line}").unwrap();
+        serde_json::from_str(&stdout(socat.wait_with_output().unwrap())).unwrap()
+    }
+
+    /// The set of public keys that it serves to anybody.
+    pub fn jwks(&self) -> Value {
+        self.ask(r#"{"v":1,"op":"jwks"}"#)["ok"].take()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.runs() {
+            self.signal(Signal::SIGTERM);
+            let _ = self.child.wait();
+        }
     }
 }
 
