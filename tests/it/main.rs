@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod documents;
 mod node;
 mod private_host;
 mod slurm;
