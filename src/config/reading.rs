@@ -274,7 +274,7 @@ impl<'t> Section<'t> {
         };
         let mut list: Vec<(T, Place)> = Vec::with_capacity(elements.len());
         let mut sound = true;
-        for element in elements.iter() {
+        for element in elements {
             let place = Place {
                 line: reading.line(element.span().start),
                 ..place.clone()
