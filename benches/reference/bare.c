@@ -137,15 +137,13 @@ static size_t sign(struct signer *s, const char *input, size_t len, unsigned cha
 static size_t answer(struct signer *s, char *out, size_t room)
 {
 	char claims[256], token[2048];
-	unsigned char jti_raw[16], sig[1024];
-	char jti[25];
+	unsigned char sig[1024];
+	char jti[33];
 	long long now = time(NULL);
 	size_t len, n;
 
 	s->jti_low++;
-	memcpy(jti_raw, &s->jti_high, 8);
-	memcpy(jti_raw + 8, &s->jti_low, 8);
-	jti[base64url(jti, jti_raw, sizeof jti_raw)] = '\0';
+	snprintf(jti, sizeof jti, "%016llx%016llx", s->jti_high, s->jti_low);
 
 	n = snprintf(claims, sizeof claims,
 		     "{\"iat\":%lld,\"nbf\":%lld,\"exp\":%lld,\"jti\":\"%s\",\"sun\":\"" USER "\"}",
