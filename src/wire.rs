@@ -406,7 +406,7 @@ pub struct Standing {
     /// Why not, where it may not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// The rule that decided: `default`, or `rule 2` for the second `[[policy.rule]]`.
+    /// The rule that decided: `default`, or `rule-2` for the second `[[policy.rule]]`.
     pub rule: String,
     /// The lifespan that a request gets that names none, in seconds.
     pub default_lifespan: u32,

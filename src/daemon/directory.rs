@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::account::{self, Account};
 use crate::config::Limits;
+use crate::daemon::quotas::Bucket;
 use crate::policy::{Names, Policy};
 
 /// Whom to look up.
@@ -34,6 +35,8 @@ pub enum Unavailable {
     NoRoom,
     /// The service did not answer in time.
     TimedOut,
+    /// Too many callers that turn out to have no account.
+    Strangers,
     /// The service answered with an error.
     Failed(Errno),
 }
@@ -44,8 +47,19 @@ const MOST_REMEMBERED: usize = 16_384;
 /// should not have to wait for it.
 const ABSENCE: Duration = Duration::from_secs(5);
 
+/// Of each four look-ups at once, one is kept for uids that had an account
+/// before: those who were never seen can't take all of them.
+const KEPT: usize = 4;
+/// So many uids a second may turn out to have no account; then uids that were
+/// never seen with one are not looked up for a moment.
+const STRANGERS_PER_SECOND: f64 = 50.0;
+/// So many of them at once.
+const STRANGERS_BURST: u32 = 200;
+
 /// The accounts, and what the policy's names mean.
 pub struct Directory {
+    strangers: Mutex<Bucket>,
+    kept: usize,
     accounts: Arc<Lookups<Who, Found>>,
     names: Arc<Lookups<u64, Arc<Names>>>,
     runtime: Handle,
@@ -57,6 +71,8 @@ impl Directory {
     pub fn new(runtime: Handle, limits: &Limits) -> Self {
         let room = Arc::new(Semaphore::new(limits.lookups));
         Self {
+            strangers: Mutex::new(Bucket::full(STRANGERS_BURST, Instant::now())),
+            kept: limits.lookups / KEPT,
             accounts: Arc::new(Lookups::new(Arc::clone(&room))),
             names: Arc::new(Lookups::new(room)),
             runtime,
@@ -81,7 +97,17 @@ impl Directory {
         group_names: bool,
         limits: &Limits,
     ) -> Result<Found, Unavailable> {
+        if let Some(found) = self.remembered(&who, Instant::now()) {
+            return Ok(found);
+        }
         let keep = limits.account_cache;
+        let known = matches!(self.accounts.last(&who), Some(Some(_)));
+        let reserve = if known { 0 } else { self.kept };
+        if !known && !self.accounts.is_under_way(&who) {
+            self.strangers()
+                .take(STRANGERS_PER_SECOND, STRANGERS_BURST, Instant::now())
+                .map_err(|_| Unavailable::Strangers)?;
+        }
         let asked = who.clone();
         let work = move || {
             let found = match asked {
@@ -95,9 +121,21 @@ impl Directory {
             };
             Ok((found.map(Arc::new), keep))
         };
-        self.accounts
-            .find(&self.runtime, who, limits.lookup_timeout, work)
-            .await
+        let found = self
+            .accounts
+            .find(&self.runtime, who, limits.lookup_timeout, reserve, work)
+            .await;
+        if !known && matches!(found, Ok(Some(_))) {
+            // No stranger after all: its look-up isn't counted.
+            self.strangers().put_back();
+        }
+        found
+    }
+
+    fn strangers(&self) -> MutexGuard<'_, Bucket> {
+        self.strangers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Finds out what the policy's names mean.
@@ -129,7 +167,7 @@ impl Directory {
             Ok((Arc::new(names), keep))
         };
         self.names
-            .find(&self.runtime, generation, limits.lookup_timeout, work)
+            .find(&self.runtime, generation, limits.lookup_timeout, 0, work)
             .await
     }
 }
@@ -170,6 +208,18 @@ where
         }
     }
 
+    /// The last answer, however old.
+    fn last(&self, key: &K) -> Option<V> {
+        match self.slots().get(key) {
+            Some(Slot::Known { answer, .. }) => Some(answer.clone()),
+            _ => None,
+        }
+    }
+
+    fn is_under_way(&self, key: &K) -> bool {
+        matches!(self.slots().get(key), Some(Slot::UnderWay(_)))
+    }
+
     /// The answer for `key`: remembered, or from the look-up under way, or
     /// from `work`, which says how long its answer is worth remembering.
     async fn find<W>(
@@ -177,12 +227,13 @@ where
         runtime: &Handle,
         key: K,
         patience: Duration,
+        reserve: usize,
         work: W,
     ) -> Answer<V>
     where
         W: FnOnce() -> Result<(V, Duration), Errno> + Send + 'static,
     {
-        let mut answer = match self.join_or_start(runtime, key, work) {
+        let mut answer = match self.join_or_start(runtime, key, reserve, work) {
             Ok(joined) => joined?,
             Err(known) => return Ok(known),
         };
@@ -201,6 +252,7 @@ where
         self: &Arc<Self>,
         runtime: &Handle,
         key: K,
+        reserve: usize,
         work: W,
     ) -> Result<Result<watch::Receiver<Option<Answer<V>>>, Unavailable>, V>
     where
@@ -212,6 +264,9 @@ where
             Some(Slot::Known { answer, until }) if *until > now => return Err(answer.clone()),
             Some(Slot::UnderWay(answer)) => return Ok(Ok(answer.clone())),
             Some(Slot::Known { .. }) | None => {}
+        }
+        if self.room.available_permits() <= reserve {
+            return Ok(Err(Unavailable::NoRoom));
         }
         let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
             return Ok(Err(Unavailable::NoRoom));
@@ -231,44 +286,25 @@ where
         let lookups = Arc::clone(self);
         runtime.spawn_blocking(move || {
             let _permit = permit;
-            // Should the look-up panic, nobody must find it under way for ever.
-            let forget = Forget {
-                lookups: &lookups,
-                key: &key,
-            };
-            let result = work();
-            let until = Instant::now();
-            let told = match result {
+            let told = match work() {
                 Ok((answer, keep)) => {
-                    let slot = Slot::Known {
-                        answer: answer.clone(),
-                        until: until + keep,
-                    };
-                    lookups.slots().insert(key.clone(), slot);
-                    std::mem::forget(forget);
+                    let until = Instant::now() + keep;
+                    lookups.slots().insert(
+                        key,
+                        Slot::Known {
+                            answer: answer.clone(),
+                            until,
+                        },
+                    );
                     Ok(answer)
                 }
                 Err(errno) => {
-                    drop(forget);
+                    lookups.slots().remove(&key);
                     Err(Unavailable::Failed(errno))
                 }
             };
             tell.send_replace(Some(told));
         });
         Ok(Ok(answer))
-    }
-}
-
-/// Takes a look-up that is under way off the list when dropped.
-struct Forget<'a, K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + Sync + 'static> {
-    lookups: &'a Lookups<K, V>,
-    key: &'a K,
-}
-
-impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + Sync + 'static> Drop
-    for Forget<'_, K, V>
-{
-    fn drop(&mut self) {
-        self.lookups.slots().remove(self.key);
     }
 }

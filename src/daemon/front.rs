@@ -111,8 +111,9 @@ impl Fronts {
     /// Lets a connection wait for its peer: to send more, or to take what is
     /// unsent. When the daemon stops, what is idle ends here.
     pub fn park(&self, daemon: &Arc<Daemon>, mut connection: Connection) {
-        let limits = daemon.engine().config.limits.clone();
         if connection.deadline.is_none() {
+            let engine = daemon.engine();
+            let limits = &engine.config.limits;
             let time = if connection.is_midway() || connection.is_unsent() {
                 limits.request_timeout
             } else {

@@ -213,7 +213,8 @@ fn serve_until_told(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime: Runtime = runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        .max_blocking_threads(engine.config.limits.lookups)
+        // One more than look-ups may hang in: a reload needs one.
+        .max_blocking_threads(engine.config.limits.lookups + 1)
         .thread_name("runtime")
         .enable_all()
         .build()

@@ -20,6 +20,9 @@ const RECORD_EVERY: Duration = Duration::from_secs(1);
 /// So many uids are kept in mind; those with nothing to remember are dropped first.
 const MOST_USERS: usize = 16_384;
 
+/// The longest wait that is told, in seconds: a day.
+const LONGEST_WAIT: f64 = 86_400.0;
+
 /// Who shares a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Payer {
@@ -60,7 +63,7 @@ struct Counts {
     connections: usize,
     strangers: usize,
     users: HashMap<u32, User>,
-    buckets: HashMap<Payer, Bucket>,
+    payers: HashMap<Payer, Account>,
 }
 
 #[derive(Default)]
@@ -69,12 +72,50 @@ struct User {
     known: bool,
 }
 
-struct Bucket {
-    /// What is left of the burst, in requests.
-    left: f64,
-    at: Instant,
+/// A payer's rate, and what stands behind its last record.
+struct Account {
+    bucket: Bucket,
     unrecorded: u32,
     recorded_at: Option<Instant>,
+}
+
+/// A token bucket: so many at once, then so many a second.
+pub struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    /// A full one.
+    pub fn full(burst: u32, now: Instant) -> Self {
+        Self {
+            left: f64::from(burst),
+            at: now,
+        }
+    }
+
+    /// Takes one out, or says how long until there is one.
+    pub fn take(&mut self, per_second: f64, burst: u32, now: Instant) -> Result<(), Duration> {
+        self.left = self.level(per_second, burst, now);
+        self.at = now;
+        if self.left >= 1.0 {
+            self.left -= 1.0;
+            return Ok(());
+        }
+        Err(Duration::from_secs_f64(
+            ((1.0 - self.left) / per_second).min(LONGEST_WAIT),
+        ))
+    }
+
+    /// Puts one back.
+    pub fn put_back(&mut self) {
+        self.left += 1.0;
+    }
+
+    fn level(&self, per_second: f64, burst: u32, now: Instant) -> f64 {
+        let since = now.saturating_duration_since(self.at).as_secs_f64();
+        (self.left + since * per_second).min(f64::from(burst))
+    }
 }
 
 /// A connection's place; given back when dropped.
@@ -176,43 +217,39 @@ impl Quotas {
             Payer::User(_) => (limits.tokens_per_minute, limits.burst),
             Payer::Strangers => (STRANGERS_PER_MINUTE, STRANGERS_BURST),
         };
-        let (per_second, burst) = (f64::from(per_minute) / 60.0, f64::from(burst));
+        let per_second = f64::from(per_minute) / 60.0;
         let mut counts = self.counts();
-        if counts.buckets.len() >= MOST_USERS && !counts.buckets.contains_key(&payer) {
-            counts.buckets.retain(|_, bucket| {
-                bucket.left + now.duration_since(bucket.at).as_secs_f64() * per_second < burst
+        if counts.payers.len() >= MOST_USERS && !counts.payers.contains_key(&payer) {
+            counts.payers.retain(|_, account| {
+                account.bucket.level(per_second, burst, now) < f64::from(burst)
             });
         }
-        let bucket = counts.buckets.entry(payer).or_insert(Bucket {
-            left: burst,
-            at: now,
+        let account = counts.payers.entry(payer).or_insert_with(|| Account {
+            bucket: Bucket::full(burst, now),
             unrecorded: 0,
             recorded_at: None,
         });
-        let since = now.saturating_duration_since(bucket.at).as_secs_f64();
-        bucket.left = (bucket.left + since * per_second).min(burst);
-        bucket.at = now;
-        if bucket.left >= 1.0 {
-            bucket.left -= 1.0;
+        let Err(wait) = account.bucket.take(per_second, burst, now) else {
             return Ok(());
-        }
-        let wait = Duration::from_secs_f64(((1.0 - bucket.left) / per_second).min(86_400.0));
+        };
         // Rounded up: whoever waits that long is served.
         let retry_after = u32::try_from(wait.as_secs())
             .unwrap_or(u32::MAX)
             .saturating_add(1);
-        let due = bucket
+        let since = account
             .recorded_at
-            .is_none_or(|t| now.saturating_duration_since(t) >= RECORD_EVERY);
-        let record = due.then(|| std::mem::take(&mut bucket.unrecorded));
-        if due {
-            bucket.recorded_at = Some(now);
-        } else {
-            bucket.unrecorded = bucket.unrecorded.saturating_add(1);
+            .map(|at| now.saturating_duration_since(at));
+        if since.is_some_and(|since| since < RECORD_EVERY) {
+            account.unrecorded = account.unrecorded.saturating_add(1);
+            return Err(TooFast {
+                retry_after,
+                record: None,
+            });
         }
+        account.recorded_at = Some(now);
         Err(TooFast {
             retry_after,
-            record,
+            record: Some(std::mem::take(&mut account.unrecorded)),
         })
     }
 }

@@ -29,13 +29,6 @@ const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it tries.
 const LOG_RETRY: Duration = Duration::from_millis(2);
 
-/// What is known of the accounts that a request is about.
-struct Facts {
-    names: Arc<Names>,
-    caller: Found,
-    target: Option<Found>,
-}
-
 /// A request, and who made it.
 struct Exchange {
     engine: Arc<Engine>,
@@ -137,119 +130,119 @@ impl Daemon {
         }
     }
 
-    /// Learns the accounts: from memory, or by looking them up meanwhile.
+    /// Learns whose request this is: from memory, or by looking it up meanwhile.
     fn learn(self: &Arc<Self>, exchange: Exchange) -> Next {
-        let target = match exchange.target() {
-            Some(name) => match exchange.engine.config.policy.judge(name) {
-                Ok(()) => Some(Who::Name(name.to_owned())),
-                Err(refusal) => return self.refuse(exchange, None, &refusal),
-            },
-            None => None,
-        };
-        let caller = Who::Uid(exchange.connection.caller.uid);
-        if let Some(facts) = self.remembered(&exchange.engine, &caller, target.as_ref()) {
-            return self.decide(exchange, &facts);
-        }
-        let daemon = Arc::clone(self);
-        self.hand_on(exchange, move |exchange| {
-            daemon.runtime.clone().spawn(async move {
-                let facts = daemon.look_up(&exchange.engine, caller, target).await;
-                let next = match facts {
-                    Ok(facts) => daemon.decide(exchange, &facts),
-                    Err(why) => daemon.refuse(exchange, None, &no_directory(why)),
-                };
-                if let Some(connection) = next {
-                    daemon.advance(connection);
-                }
-            });
-        })
-    }
-
-    fn remembered(&self, engine: &Engine, caller: &Who, target: Option<&Who>) -> Option<Facts> {
+        let engine = Arc::clone(&exchange.engine);
+        let who = Who::Uid(exchange.connection.caller.uid);
         let now = Instant::now();
-        let target = match target {
-            Some(who) => Some(self.directory.remembered(who, now)?),
-            None => None,
-        };
-        Some(Facts {
-            caller: self.directory.remembered(caller, now)?,
-            names: self.directory.remembered_names(engine.generation, now)?,
-            target,
-        })
-    }
-
-    async fn look_up(
-        &self,
-        engine: &Engine,
-        caller: Who,
-        target: Option<Who>,
-    ) -> Result<Facts, Unavailable> {
-        let config = &engine.config;
-        let group_names = config.policy.identity_claims;
-        let account = |who| self.directory.account(who, group_names, &config.limits);
-        let names = self
-            .directory
-            .names(engine.generation, &config.policy, &config.limits);
-        let target = async {
-            match target {
-                Some(who) => account(who).await.map(Some),
-                None => Ok(None),
+        if let Some(names) = self.directory.remembered_names(engine.generation, now)
+            && let Some(caller) = self.directory.remembered(&who, now)
+        {
+            return self.consider(exchange, names, caller);
+        }
+        self.meanwhile(exchange, move |daemon, exchange| async move {
+            let config = &engine.config;
+            let names = daemon
+                .directory
+                .names(engine.generation, &config.policy, &config.limits);
+            let caller =
+                daemon
+                    .directory
+                    .account(who, config.policy.identity_claims, &config.limits);
+            match tokio::join!(names, caller) {
+                (Ok(names), Ok(caller)) => daemon.consider(exchange, names, caller),
+                (Err(why), _) | (_, Err(why)) => daemon.refuse(exchange, None, &no_directory(why)),
             }
-        };
-        let (caller, names, target) = tokio::join!(account(caller), names, target);
-        Ok(Facts {
-            caller: caller?,
-            names: names?,
-            target: target?,
         })
     }
 
-    /// Decides: the caller has an account, its rate allows one more, the
-    /// policy gives a grant.
-    fn decide(self: &Arc<Self>, exchange: Exchange, facts: &Facts) -> Next {
+    /// Considers the caller: it has an account, its rate allows one more, and
+    /// where it asks for another user it's one that may.
+    fn consider(self: &Arc<Self>, exchange: Exchange, names: Arc<Names>, caller: Found) -> Next {
         let uid = exchange.connection.caller.uid;
-        let Some(account) = &facts.caller else {
+        let Some(account) = caller else {
             return self.refuse(exchange, None, &no_account(uid));
         };
         self.quotas.settle(uid);
-        let policy = &exchange.engine.config.policy;
-        let Request::Issue { lifespan, .. } = &exchange.request else {
-            let standing = standing(&exchange.engine, &facts.names, account);
+        let engine = Arc::clone(&exchange.engine);
+        let Request::Issue { target, .. } = &exchange.request else {
+            let standing = standing(&engine, &names, &account);
             return self.answer(exchange.connection, wire::ok_line(&standing));
         };
-        let payer = Payer::User(uid);
-        if let Err(fast) = self
-            .quotas
-            .take(payer, &exchange.engine.config.limits, Instant::now())
-        {
-            return self.refuse_fast(exchange, account, fast);
+        let limits = &engine.config.limits;
+        if let Err(fast) = self.quotas.take(Payer::User(uid), limits, Instant::now()) {
+            return self.refuse_fast(exchange, &account, fast);
         }
-        let asked = match Asked::from_word(lifespan.as_ref()) {
-            Ok(asked) => asked,
-            Err(bad) => {
-                let refusal = Refusal::new(
-                    Code::BadLifespan,
-                    format!("{bad}."),
-                    "Give seconds, or a lifespan such as 30m, 12h, 1-00:00:00, or max.",
-                );
-                return self.refuse(exchange, Some(account), &refusal);
-            }
+        // One's own name is no delegation.
+        let target = match target {
+            Some(target) if *target != account.name => target.clone(),
+            _ => return self.decide(exchange, &names, account, None),
         };
-        let target = match (&facts.target, exchange.target()) {
-            (Some(None), Some(name)) => {
-                let refusal = Refusal::new(
-                    Code::UnknownUser,
-                    format!("There is no account {name} on this machine."),
-                    "Check the name with: getent passwd",
-                );
-                return self.refuse(exchange, Some(account), &refusal);
+        // Before the look-up: nobody else makes us look up what they like.
+        let policy = &engine.config.policy;
+        if let Err(refusal) = policy.delegate_of(&account).and(policy.judge(&target)) {
+            return self.refuse(exchange, Some(&account), &refusal);
+        }
+        self.learn_target(exchange, names, account, Who::Name(target))
+    }
+
+    fn learn_target(
+        self: &Arc<Self>,
+        exchange: Exchange,
+        names: Arc<Names>,
+        account: Arc<Account>,
+        who: Who,
+    ) -> Next {
+        if let Some(found) = self.directory.remembered(&who, Instant::now()) {
+            return self.decide_for(exchange, &names, account, found);
+        }
+        let engine = Arc::clone(&exchange.engine);
+        self.meanwhile(exchange, move |daemon, exchange| async move {
+            let config = &engine.config;
+            let group_names = config.policy.identity_claims;
+            match daemon
+                .directory
+                .account(who, group_names, &config.limits)
+                .await
+            {
+                Ok(found) => daemon.decide_for(exchange, &names, account, found),
+                Err(why) => daemon.refuse(exchange, Some(&account), &no_directory(why)),
             }
-            (Some(Some(target)), _) => Some(target.as_ref()),
-            _ => None,
-        };
-        match policy.decide(&facts.names, account, target, asked) {
-            Ok(grant) => self.sign(exchange, Arc::clone(account), grant),
-            Err(refusal) => self.refuse(exchange, Some(account), &refusal),
+        })
+    }
+
+    fn decide_for(
+        self: &Arc<Self>,
+        exchange: Exchange,
+        names: &Names,
+        account: Arc<Account>,
+        target: Found,
+    ) -> Next {
+        if let Some(target) = target {
+            return self.decide(exchange, names, account, Some(&target));
+        }
+        let refusal = no_target(&exchange);
+        self.refuse(exchange, Some(&account), &refusal)
+    }
+
+    /// Decides: the policy makes a grant, or says why not.
+    fn decide(
+        self: &Arc<Self>,
+        exchange: Exchange,
+        names: &Names,
+        account: Arc<Account>,
+        target: Option<&Account>,
+    ) -> Next {
+        let decision = exchange.asked().and_then(|asked| {
+            exchange
+                .engine
+                .config
+                .policy
+                .decide(names, &account, target, asked)
+        });
+        match decision {
+            Ok(grant) => self.sign(exchange, account, grant),
+            Err(refusal) => self.refuse(exchange, Some(&account), &refusal),
         }
     }
 
@@ -317,25 +310,19 @@ impl Daemon {
 
     /// The log takes no more just now: tries again for a while.
     fn wait_for_log(self: &Arc<Self>, exchange: Exchange, event: Event, issued: Issued) -> Next {
-        let daemon = Arc::clone(self);
-        self.hand_on(exchange, move |exchange| {
-            daemon.runtime.clone().spawn(async move {
-                let until = Instant::now() + LOG_PATIENCE;
-                let next = loop {
-                    match exchange.engine.recorder.record(&event) {
-                        Ok(()) => {
-                            break daemon.answer(exchange.connection, wire::issued_line(&issued));
-                        }
-                        Err(NotRecorded::Full) if Instant::now() < until => {
-                            tokio::time::sleep(LOG_RETRY).await;
-                        }
-                        Err(why) => break daemon.unrecorded(exchange, &why, &issued),
+        self.meanwhile(exchange, |daemon, exchange| async move {
+            let until = Instant::now() + LOG_PATIENCE;
+            loop {
+                match exchange.engine.recorder.record(&event) {
+                    Ok(()) => {
+                        return daemon.answer(exchange.connection, wire::issued_line(&issued));
                     }
-                };
-                if let Some(connection) = next {
-                    daemon.advance(connection);
+                    Err(NotRecorded::Full) if Instant::now() < until => {
+                        tokio::time::sleep(LOG_RETRY).await;
+                    }
+                    Err(why) => return daemon.unrecorded(exchange, &why, &issued),
                 }
-            });
+            }
         })
     }
 
@@ -355,6 +342,26 @@ impl Daemon {
             return self.answer(exchange.connection, wire::refusal_line(&refusal));
         }
         self.answer(exchange.connection, wire::issued_line(issued))
+    }
+
+    /// Hands an exchange to the runtime, which may wait.
+    fn meanwhile<F>(
+        self: &Arc<Self>,
+        exchange: Exchange,
+        work: impl FnOnce(Arc<Self>, Exchange) -> F,
+    ) -> Next
+    where
+        F: Future<Output = Next> + Send + 'static,
+    {
+        let daemon = Arc::clone(self);
+        self.hand_on(exchange, |exchange| {
+            let work = work(Arc::clone(&daemon), exchange);
+            daemon.runtime.clone().spawn(async move {
+                if let Some(connection) = work.await {
+                    daemon.advance(connection);
+                }
+            });
+        })
     }
 
     /// Hands an exchange to others, who will go on with the connection.
@@ -508,6 +515,21 @@ impl Daemon {
 }
 
 impl Exchange {
+    /// The lifespan asked for.
+    fn asked(&self) -> Result<Asked, Refusal> {
+        let word = match &self.request {
+            Request::Issue { lifespan, .. } => lifespan.as_ref(),
+            Request::Jwks | Request::Whoami | Request::Ping => None,
+        };
+        Asked::from_word(word).map_err(|bad| {
+            Refusal::new(
+                Code::BadLifespan,
+                format!("{bad}."),
+                "Give seconds, or a lifespan such as 30m, 12h, 1-00:00:00, or max.",
+            )
+        })
+    }
+
     fn target(&self) -> Option<&str> {
         match &self.request {
             Request::Issue { target, .. } => target.as_deref(),
@@ -529,7 +551,7 @@ impl Exchange {
 fn standing(engine: &Engine, names: &Names, account: &Account) -> Standing {
     let policy = &engine.config.policy;
     let bounds = policy.bounds(names, account);
-    let delegate = policy.delegate(account);
+    let delegate = policy.delegate_of(account).ok();
     let (rule, default, max) = match &bounds {
         Ok(Bounds {
             ruling,
@@ -591,8 +613,22 @@ fn no_account(uid: u32) -> Refusal {
     )
 }
 
+fn no_target(exchange: &Exchange) -> Refusal {
+    Refusal::new(
+        Code::UnknownUser,
+        format!(
+            "There is no account {} on this machine.",
+            exchange.target().unwrap_or_default()
+        ),
+        "Check the name with: getent passwd NAME",
+    )
+}
+
 fn no_directory(why: Unavailable) -> Refusal {
     let what = match why {
+        Unavailable::Strangers => {
+            "Too many callers without an account are being looked up.".to_owned()
+        }
         Unavailable::NoRoom => {
             "Too many account look-ups are waiting for the account service.".to_owned()
         }
