@@ -229,9 +229,9 @@ fn every_other_value_arrives_where_it_belongs() {
             burst: 5,
             lookups: 4,
             lookup_timeout: Duration::from_secs(2),
-            account_cache: Duration::from_secs(60),
+            account_cache: Duration::from_mins(1),
             request_timeout: Duration::from_secs(3),
-            idle_timeout: Duration::from_secs(3600),
+            idle_timeout: Duration::from_hours(1),
             stop_timeout: Duration::from_secs(20),
         },
         audit: Audit {
