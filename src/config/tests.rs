@@ -790,6 +790,15 @@ fn broken_syntax_is_told_with_its_line_and_so_is_the_rest() {
 }
 
 #[test]
+fn a_line_of_broken_syntax_is_told_of_once() {
+    let told = problem(&format!("socket = relative\n{SIGNING}"));
+    assert!(
+        told.starts_with("1: this is not TOML: string values must be quoted"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_broken_header_is_not_followed_by_noise() {
     let told = problem("[signing\nkey = \"/k.pem\"\nalgorithm = \"RS256\"\n");
     assert!(
