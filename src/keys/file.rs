@@ -450,3 +450,325 @@ pub(crate) fn quoted(path: &Path) -> String {
         format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    use std::process::Command;
+
+    use super::*;
+
+    const SLURM: u32 = 64030;
+    const OTHER: u32 = 1001;
+    const TRUST: Trust = Trust {
+        slurm_uid: Some(SLURM),
+        own_uid: 991,
+    };
+    const CONTENT: &[u8] = b"content";
+
+    /// `etc/key` in a directory of its own, all as it should be. Owners are
+    /// real, so these tests run as root.
+    struct Tree(tempfile::TempDir);
+
+    impl Tree {
+        fn new() -> Self {
+            let tree = Self(tempfile::tempdir().unwrap());
+            tree.directory("etc");
+            tree.file("etc/key");
+            tree
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn directory(&self, name: &str) {
+            fs::create_dir(self.path(name)).unwrap();
+            self.mode(name, 0o755);
+        }
+
+        fn file(&self, name: &str) {
+            fs::write(self.path(name), CONTENT).unwrap();
+            self.mode(name, 0o600);
+        }
+
+        fn link(&self, name: &str, target: impl AsRef<Path>) {
+            symlink(target, self.path(name)).unwrap();
+        }
+
+        fn mode(&self, name: &str, mode: u32) {
+            fs::set_permissions(self.path(name), Permissions::from_mode(mode)).unwrap();
+        }
+
+        fn owner(&self, name: &str, uid: u32) {
+            chown(self.path(name), Some(uid), None).expect("these tests run as root");
+        }
+
+        fn read_key(&self, name: &str) -> Result<SecretBytes, Problem> {
+            read_key(&self.path(name), &TRUST)
+        }
+
+        fn is_read(&self, name: &str) {
+            assert_eq!(self.read_key(name).unwrap().as_slice(), CONTENT);
+        }
+
+        /// The key `name` is refused because of `place`.
+        fn is_refused(&self, name: &str, place: &str) -> Problem {
+            let problem = self.read_key(name).unwrap_err();
+            assert_eq!(
+                problem.place,
+                self.path(place).display().to_string(),
+                "{problem}"
+            );
+            problem
+        }
+
+        /// Likewise, and the command that the problem names mends it.
+        fn is_mended(&self, name: &str, place: &str) {
+            let problem = self.is_refused(name, place);
+            let done = Command::new("sh")
+                .args(["-c", &problem.remedy])
+                .status()
+                .unwrap();
+            assert!(done.success(), "{problem}");
+            self.is_read(name);
+        }
+    }
+
+    #[test]
+    fn a_key_of_a_trusted_owner_is_read() {
+        let tree = Tree::new();
+        for owner in [0, SLURM, TRUST.own_uid] {
+            tree.owner("etc/key", owner);
+            tree.is_read("etc/key");
+        }
+    }
+
+    #[test]
+    fn a_key_of_another_owner_is_refused() {
+        let tree = Tree::new();
+        tree.owner("etc/key", OTHER);
+        assert_eq!(
+            tree.is_refused("etc/key", "etc/key").what,
+            "it belongs to uid 1001 (mode 0600), but must belong to root or SlurmUser (uid \
+             64030) or uid 991"
+        );
+        tree.is_mended("etc/key", "etc/key");
+    }
+
+    #[test]
+    fn a_key_with_any_bit_for_group_or_others_is_refused() {
+        let tree = Tree::new();
+        for bit in [0o040, 0o020, 0o010, 0o004, 0o002, 0o001] {
+            tree.mode("etc/key", 0o600 | bit);
+            tree.is_mended("etc/key", "etc/key");
+        }
+    }
+
+    #[test]
+    fn a_public_file_may_be_read_by_all_but_written_by_its_owner_only() {
+        let tree = Tree::new();
+        let read = || read_public(&tree.path("etc/key"), &TRUST, CONTENT.len());
+        tree.mode("etc/key", 0o644);
+        assert_eq!(read().unwrap(), CONTENT);
+        for mode in [0o664, 0o646] {
+            tree.mode("etc/key", mode);
+            assert!(read().unwrap_err().remedy.starts_with("chmod go-w "));
+        }
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_to_is_refused_however_far_above_the_key() {
+        let tree = Tree::new();
+        tree.directory("etc/slurm");
+        tree.directory("etc/slurm/keys");
+        tree.file("etc/slurm/keys/key");
+        for directory in ["etc", "etc/slurm", "etc/slurm/keys"] {
+            for mode in [0o775, 0o757] {
+                tree.mode(directory, mode);
+                tree.is_mended("etc/slurm/keys/key", directory);
+            }
+        }
+    }
+
+    #[test]
+    fn a_directory_of_another_owner_is_refused() {
+        let tree = Tree::new();
+        tree.owner("etc", OTHER);
+        tree.is_mended("etc/key", "etc");
+    }
+
+    #[test]
+    fn a_directory_of_slurm_user_is_trusted_only_where_slurm_user_is_known() {
+        let tree = Tree::new();
+        tree.owner("etc", SLURM);
+        tree.is_read("etc/key");
+        let trust = Trust {
+            slurm_uid: None,
+            ..TRUST
+        };
+        assert!(read_key(&tree.path("etc/key"), &trust).is_err());
+    }
+
+    #[test]
+    fn in_a_sticky_directory_of_root_only_what_trusted_owners_put_there_counts() {
+        let tree = Tree::new();
+        tree.mode("etc", 0o1777);
+        tree.is_read("etc/key");
+        tree.owner("etc/key", OTHER);
+        tree.is_refused("etc/key", "etc/key");
+        tree.owner("etc/key", 0);
+        tree.owner("etc", SLURM);
+        tree.is_refused("etc/key", "etc");
+    }
+
+    #[test]
+    fn a_symbolic_link_to_a_trusted_place_is_followed() {
+        let tree = Tree::new();
+        tree.directory("keys");
+        tree.file("keys/2026");
+        tree.link("etc/absolute", tree.path("keys/2026"));
+        tree.link("etc/relative", "../keys/./2026");
+        tree.link("etc/directory", "../keys");
+        tree.link("etc/twice", "directory/2026");
+        for name in [
+            "etc/absolute",
+            "etc/relative",
+            "etc/directory/2026",
+            "etc/twice",
+        ] {
+            tree.is_read(name);
+        }
+    }
+
+    #[test]
+    fn a_symbolic_link_out_of_a_trusted_directory_is_refused_by_name() {
+        let tree = Tree::new();
+        tree.directory("home");
+        tree.file("home/key");
+        tree.owner("home", OTHER);
+        tree.link("etc/link", "../home/key");
+        let link = format!(
+            "through the symbolic link {}",
+            tree.path("etc/link").display()
+        );
+        let problem = tree.is_refused("etc/link", "home");
+        assert!(problem.what.contains(&link), "{problem}");
+        tree.owner("home", 0);
+        tree.mode("home", 0o777);
+        let problem = tree.is_refused("etc/link", "home");
+        assert!(problem.what.contains(&link), "{problem}");
+    }
+
+    #[test]
+    fn a_symbolic_link_of_another_owner_is_refused() {
+        let tree = Tree::new();
+        tree.mode("etc", 0o1777);
+        tree.link("etc/link", "key");
+        std::os::unix::fs::lchown(tree.path("etc/link"), Some(OTHER), None).unwrap();
+        tree.is_mended("etc/link", "etc/link");
+    }
+
+    #[test]
+    fn symbolic_links_in_a_circle_are_refused() {
+        let tree = Tree::new();
+        tree.link("etc/one", "two");
+        tree.link("etc/two", "one");
+        assert!(
+            tree.read_key("etc/one")
+                .unwrap_err()
+                .what
+                .contains("more than 40")
+        );
+    }
+
+    #[test]
+    fn a_dangling_symbolic_link_names_what_is_missing_and_the_link() {
+        let tree = Tree::new();
+        tree.link("etc/link", "gone");
+        let problem = tree.is_refused("etc/link", "etc/gone");
+        assert!(problem.what.contains("/etc/link -> gone"), "{problem}");
+    }
+
+    #[test]
+    fn a_pipe_is_refused_without_waiting_for_a_writer() {
+        let tree = Tree::new();
+        nix::unistd::mkfifo(&tree.path("etc/pipe"), Mode::from_bits_truncate(0o600)).unwrap();
+        assert_eq!(
+            tree.is_refused("etc/pipe", "etc/pipe").what,
+            "this is not a regular file"
+        );
+    }
+
+    #[test]
+    fn a_device_a_directory_and_a_file_as_directory_are_refused() {
+        let tree = Tree::new();
+        assert!(read_key(Path::new("/dev/zero"), &TRUST).is_err());
+        assert_eq!(
+            tree.is_refused("etc", "etc").what,
+            "this is a directory, not a file"
+        );
+        assert_eq!(
+            tree.is_refused("etc/key/x", "etc/key").what,
+            "this is not a directory"
+        );
+    }
+
+    #[test]
+    fn a_file_larger_than_its_limit_is_refused_before_it_is_read() {
+        let tree = Tree::new();
+        let read = |limit| read_public(&tree.path("etc/key"), &TRUST, limit);
+        assert!(read(CONTENT.len()).is_ok());
+        assert_eq!(
+            read(CONTENT.len() - 1).unwrap_err().what,
+            "it has 7 bytes; at most 6 are read"
+        );
+    }
+
+    #[test]
+    fn a_file_without_content_is_read_as_such() {
+        let tree = Tree::new();
+        fs::write(tree.path("etc/key"), "").unwrap();
+        assert_eq!(tree.read_key("etc/key").unwrap().as_slice(), b"");
+    }
+
+    #[test]
+    fn a_file_that_lies_about_its_size_is_refused() {
+        let trust = Trust {
+            slurm_uid: None,
+            own_uid: 0,
+        };
+        let problem = read_public(Path::new("/proc/self/status"), &trust, 4096).unwrap_err();
+        assert!(
+            problem.what.contains("written to while it was read"),
+            "{problem}"
+        );
+    }
+
+    #[test]
+    fn a_trusted_directory_is_opened_and_a_file_is_none() {
+        let tree = Tree::new();
+        assert!(open_directory(&tree.path("etc"), &TRUST).is_ok());
+        assert!(open_directory(&tree.path("etc/key"), &TRUST).is_err());
+        tree.mode("etc", 0o777);
+        assert!(open_directory(&tree.path("etc"), &TRUST).is_err());
+    }
+
+    #[test]
+    fn secret_bytes_show_a_placeholder() {
+        assert_eq!(
+            format!("{:?}", SecretBytes::new(b"content".to_vec())),
+            "SecretBytes(..)"
+        );
+    }
+
+    #[test]
+    fn a_path_with_spaces_and_quotes_is_one_word_for_a_shell() {
+        let path = Path::new("/tmp/it's a key; $(id)");
+        let script = format!("printf %s {}", quoted(path));
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert_eq!(output.stdout, path.as_os_str().as_encoded_bytes());
+        assert_eq!(quoted(Path::new("/etc/key")), "/etc/key");
+    }
+}

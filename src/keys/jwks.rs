@@ -3,13 +3,14 @@
 //! an entry without `alg`, 26.05 one without `kty`, and both die of one
 //! without `kid`.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use super::Kid;
 use super::format::{PublicKey, Rejection};
@@ -98,14 +99,12 @@ impl JwkSet {
     /// whole, and so is one with an entry that would harm slurmctld or that
     /// nobody could verify with; keys for other purposes are passed over.
     pub fn parse(bytes: &[u8]) -> Result<Reading, JwksRejection> {
-        let json: Value = serde_json::from_slice(bytes).map_err(|e| JwksRejection::NotJson {
+        let json: Json = serde_json::from_slice(bytes).map_err(|e| JwksRejection::NotJson {
             line: e.line(),
             column: e.column(),
         })?;
-        if let Some(member) = private_member(&json) {
-            return Err(JwksRejection::Private { member });
-        }
-        let Some(entries) = json.get("keys").and_then(Value::as_array) else {
+        json.check()?;
+        let Some(Json::Array(entries)) = json.member("keys") else {
             return Err(JwksRejection::NotASet);
         };
         let mut reading = Reading {
@@ -113,11 +112,7 @@ impl JwkSet {
             passed_over: Vec::new(),
         };
         for (index, entry) in entries.iter().enumerate() {
-            let number = index + 1;
-            let Some(entry) = entry.as_object() else {
-                return Err(JwksRejection::NotAnObject { number });
-            };
-            match read_entry(number, entry)? {
+            match read_entry(index + 1, entry)? {
                 Entry::Key(jwk) => reading.set.add(jwk)?,
                 Entry::ForSomethingElse(why) => reading.passed_over.push(why),
             }
@@ -155,8 +150,14 @@ enum Entry {
     ForSomethingElse(String),
 }
 
-fn read_entry(number: usize, entry: &Map<String, Value>) -> Result<Entry, JwksRejection> {
-    let text = |member: &'static str| entry.get(member).and_then(Value::as_str);
+fn read_entry(number: usize, entry: &Json) -> Result<Entry, JwksRejection> {
+    if !matches!(entry, Json::Object(_)) {
+        return Err(JwksRejection::NotAnObject { number });
+    }
+    let text = |member: &'static str| match entry.member(member) {
+        Some(Json::Text(text)) => Some(text.as_str()),
+        _ => None,
+    };
     let missing = |member| JwksRejection::Missing { number, member };
     let kid = text("kid")
         .filter(|kid| !kid.is_empty() && !kid.chars().any(char::is_control))
@@ -198,15 +199,122 @@ fn read_entry(number: usize, entry: &Map<String, Value>) -> Result<Entry, JwksRe
     }
 }
 
-/// The first private member of a key, wherever it stands in the document.
-fn private_member(json: &Value) -> Option<&'static str> {
-    match json {
-        Value::Object(members) => PRIVATE_MEMBERS
-            .into_iter()
-            .find(|member| members.contains_key(*member))
-            .or_else(|| members.values().find_map(private_member)),
-        Value::Array(items) => items.iter().find_map(private_member),
-        _ => None,
+/// JSON as it was written: an object keeps members of the same name, of which
+/// readers elsewhere may see the first or the last.
+enum Json {
+    Object(Vec<(String, Json)>),
+    Array(Vec<Json>),
+    Text(String),
+    /// A number, `true`, `false` or `null`: none of our business.
+    Other,
+}
+
+impl Json {
+    fn member(&self, name: &str) -> Option<&Self> {
+        let Self::Object(members) = self else {
+            return None;
+        };
+        members
+            .iter()
+            .find_map(|(key, value)| (key == name).then_some(value))
+    }
+
+    /// Refuses private members, and then names that are given twice (RFC 7517
+    /// section 4), wherever they stand in the document.
+    fn check(&self) -> Result<(), JwksRejection> {
+        if let Some(member) = self.private_member() {
+            return Err(JwksRejection::Private { member });
+        }
+        match self.repeated_member() {
+            Some(member) => Err(JwksRejection::MemberTwice {
+                member: member.into(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn private_member(&self) -> Option<&'static str> {
+        match self {
+            Self::Object(members) => members.iter().find_map(|(name, value)| {
+                PRIVATE_MEMBERS
+                    .into_iter()
+                    .find(|private| private == name)
+                    .or_else(|| value.private_member())
+            }),
+            Self::Array(items) => items.iter().find_map(Self::private_member),
+            Self::Text(_) | Self::Other => None,
+        }
+    }
+
+    fn repeated_member(&self) -> Option<&str> {
+        match self {
+            Self::Object(members) => {
+                let mut seen = HashSet::new();
+                members.iter().find_map(|(name, value)| {
+                    if seen.insert(name.as_str()) {
+                        value.repeated_member()
+                    } else {
+                        Some(name)
+                    }
+                })
+            }
+            Self::Array(items) => items.iter().find_map(Self::repeated_member),
+            Self::Text(_) | Self::Other => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct JsonVisitor;
+        impl<'de> Visitor<'de> for JsonVisitor {
+            type Value = Json;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("JSON")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Json::Object(members))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Json, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = sequence.next_element()? {
+                    items.push(item);
+                }
+                Ok(Json::Array(items))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Json, E> {
+                Ok(Json::Text(text.to_owned()))
+            }
+
+            fn visit_bool<E: de::Error>(self, _: bool) -> Result<Json, E> {
+                Ok(Json::Other)
+            }
+
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Json, E> {
+                Ok(Json::Other)
+            }
+
+            fn visit_u64<E: de::Error>(self, _: u64) -> Result<Json, E> {
+                Ok(Json::Other)
+            }
+
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Json, E> {
+                Ok(Json::Other)
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Json, E> {
+                Ok(Json::Other)
+            }
+        }
+        deserializer.deserialize_any(JsonVisitor)
     }
 }
 
@@ -226,6 +334,11 @@ pub enum JwksRejection {
     Private {
         /// Which.
         member: &'static str,
+    },
+    /// A member is given twice in one object.
+    MemberTwice {
+        /// Which.
+        member: String,
     },
     /// An entry is no object.
     NotAnObject {
@@ -264,6 +377,9 @@ impl JwksRejection {
             Self::Private { member } => {
                 format!("it holds the private part of a key (member \"{member}\")")
             }
+            Self::MemberTwice { member } => {
+                format!("the member {member:?} is given twice: readers differ in which they take")
+            }
             Self::NotAnObject { number } => format!("entry {number} of \"keys\" is not an object"),
             Self::Missing {
                 number,
@@ -288,7 +404,10 @@ impl JwksRejection {
                                      generate) and remove its entry everywhere; a JWKS holds \
                                      public parts only"
                 .into(),
-            Self::NotJson { .. } | Self::NotASet | Self::NotAnObject { .. } => {
+            Self::NotJson { .. }
+            | Self::NotASet
+            | Self::NotAnObject { .. }
+            | Self::MemberTwice { .. } => {
                 "make the set with: slurm-tokenctl jwks build FILE...".into()
             }
             Self::Missing { .. } => "make the entry anew from its key with: slurm-tokenctl jwks \
@@ -310,5 +429,203 @@ impl JwksRejection {
 impl fmt::Display for JwksRejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; {}", self.what(), self.remedy())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The modulus of RFC 7515 appendix A.2.1, of 2048 bits.
+    const N: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJ\
+                     PMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OM\
+                     g0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQ\
+                     Y4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs\
+                     91kzk2PAcDTW9gb54h4FRWyuXpoQ";
+
+    fn entry() -> Value {
+        json!({"kty": "RSA", "kid": "login1", "use": "sig", "alg": "RS256", "n": N, "e": "AQAB"})
+    }
+
+    /// What is said of a set whose one entry has these members too, or instead.
+    fn read_with(members: &Value) -> Result<Reading, JwksRejection> {
+        let mut entry = entry();
+        for (name, value) in members.as_object().unwrap() {
+            entry[name] = value.clone();
+        }
+        read(&json!({ "keys": [entry] }))
+    }
+
+    fn read_without(member: &str) -> Result<Reading, JwksRejection> {
+        let mut entry = entry();
+        entry.as_object_mut().unwrap().remove(member);
+        read(&json!({ "keys": [entry] }))
+    }
+
+    fn read(json: &Value) -> Result<Reading, JwksRejection> {
+        JwkSet::parse(json.to_string().as_bytes())
+    }
+
+    #[test]
+    fn an_entry_has_exactly_the_members_that_slurm_needs_in_this_order() {
+        let key = serde_json::from_value::<Jwk>(entry())
+            .unwrap()
+            .public_key()
+            .unwrap();
+        let set = JwkSet::of(&key, &Kid::new("login1").unwrap());
+        let line = set.to_json().replace(['\n', ' '], "");
+        let expected = format!(
+            r#"{{"keys":[{{"kty":"RSA","kid":"login1","use":"sig","alg":"RS256","n":"{N}","e":"AQAB"}}]}}"#
+        );
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn a_set_is_read_as_it_was_written() {
+        let set = read_with(&json!({})).unwrap().set;
+        assert_eq!(JwkSet::parse(set.to_json().as_bytes()).unwrap().set, set);
+    }
+
+    #[test]
+    fn the_key_of_rfc_7515_appendix_a_2_is_read() {
+        let set = read_with(&json!({})).unwrap().set;
+        let key = set.find("login1").unwrap().public_key().unwrap();
+        assert_eq!((key.bits(), key.e()), (2048, &[1, 0, 1][..]));
+    }
+
+    #[test]
+    fn a_private_member_is_refused_wherever_it_stands() {
+        for member in PRIVATE_MEMBERS {
+            let private = Err(JwksRejection::Private { member });
+            assert_eq!(read_with(&json!({ member: "AQAB" })), private);
+            assert_eq!(read_with(&json!({ member: null })), private);
+            assert_eq!(read(&json!({ "keys": [], member: "AQAB" })), private);
+            assert_eq!(
+                read(&json!({ "keys": [], "old": [{ member: "AQAB" }] })),
+                private
+            );
+        }
+    }
+
+    #[test]
+    fn a_private_member_hides_neither_behind_an_escape_nor_behind_its_double() {
+        let private = Err(JwksRejection::Private { member: "d" });
+        assert_eq!(JwkSet::parse(br#"{"keys":[{"\u0064":"AQAB"}]}"#), private);
+        assert_eq!(
+            JwkSet::parse(br#"{"keys":[{"d":"AQAB"}],"keys":[]}"#),
+            private
+        );
+    }
+
+    #[test]
+    fn a_member_that_is_given_twice_is_refused() {
+        for (text, member) in [
+            (r#"{"keys":[],"keys":[]}"#, "keys"),
+            (r#"{"keys":[{"kid":"a","ki\u0064":"b"}]}"#, "kid"),
+            (r#"{"keys":[],"x":{"y":1,"y":2}}"#, "y"),
+        ] {
+            let member = member.to_owned();
+            assert_eq!(
+                JwkSet::parse(text.as_bytes()),
+                Err(JwksRejection::MemberTwice { member })
+            );
+        }
+    }
+
+    #[test]
+    fn an_entry_without_a_member_that_slurm_needs_is_refused() {
+        for member in ["kty", "kid", "alg", "n", "e"] {
+            let missing = Err(JwksRejection::Missing { number: 1, member });
+            assert_eq!(read_without(member), missing);
+            assert_eq!(read_with(&json!({ member: 1 })), missing);
+        }
+    }
+
+    #[test]
+    fn an_entry_without_use_is_completed() {
+        assert_eq!(read_without("use"), read_with(&json!({})));
+    }
+
+    #[test]
+    fn members_that_slurm_does_not_know_are_left_out() {
+        assert_eq!(
+            read_with(&json!({"x5t": "AQAB", "key_ops": ["verify"]})),
+            read_with(&json!({}))
+        );
+    }
+
+    #[test]
+    fn keys_for_other_purposes_are_passed_over_and_named() {
+        for members in [
+            json!({"kty": "EC"}),
+            json!({"use": "enc"}),
+            json!({"alg": "RS512"}),
+        ] {
+            let reading = read_with(&members).unwrap();
+            assert_eq!(reading.set, JwkSet::default());
+            assert!(reading.passed_over[0].starts_with("key \"login1\" is "));
+        }
+    }
+
+    #[test]
+    fn one_kid_names_one_key() {
+        let mut other = entry();
+        other["e"] = json!("Aw");
+        assert_eq!(
+            read(&json!({ "keys": [entry(), other] })),
+            Err(JwksRejection::KidTwice {
+                kid: "login1".into()
+            })
+        );
+        assert_eq!(
+            read(&json!({ "keys": [entry(), entry()] }))
+                .unwrap()
+                .set
+                .keys
+                .len(),
+            1
+        );
+    }
+
+    #[test]
+    fn a_key_that_we_would_not_accept_signatures_of_is_refused() {
+        let refused = |rejection| {
+            Err(JwksRejection::Key {
+                kid: "login1".into(),
+                rejection,
+            })
+        };
+        assert_eq!(
+            read_with(&json!({"n": "AQAB"})),
+            refused(Rejection::TooSmall { bits: 17 })
+        );
+        assert_eq!(
+            read_with(&json!({"e": "AQ"})),
+            refused(Rejection::Inconsistent)
+        );
+        assert_eq!(
+            read_with(&json!({"e": "AQAB="})),
+            refused(Rejection::Malformed)
+        );
+        assert_eq!(
+            read_with(&json!({"e": "+/=="})),
+            refused(Rejection::Malformed)
+        );
+    }
+
+    #[test]
+    fn what_is_no_set_is_refused_without_repeating_it() {
+        assert_eq!(
+            JwkSet::parse(b"{"),
+            Err(JwksRejection::NotJson { line: 1, column: 1 })
+        );
+        assert_eq!(read(&json!([])), Err(JwksRejection::NotASet));
+        assert_eq!(read(&json!({"keys": {}})), Err(JwksRejection::NotASet));
+        assert_eq!(
+            read(&json!({"keys": [1]})),
+            Err(JwksRejection::NotAnObject { number: 1 })
+        );
     }
 }

@@ -1,0 +1,101 @@
+use std::process::ExitCode;
+
+use super::terminal::plain;
+use crate::report::Problem;
+use crate::wire::{Code, Refusal};
+
+/// Why there is no token.
+#[derive(Debug)]
+pub enum Failure {
+    /// The answer, or standard output, is no good: exit status 1.
+    Failed(Problem),
+    /// The command line can't be understood: exit status 2.
+    Usage(String),
+    /// No daemon that may be trusted took the question and answered it: exit
+    /// status 3. Asking again later may help.
+    NotReached(Problem),
+    /// The daemon says no: exit status 4.
+    Refused(Refusal),
+}
+
+impl Failure {
+    /// The exit status that says it.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
+            Self::NotReached(_) => 3,
+            Self::Refused(_) => 4,
+        })
+    }
+
+    /// The lines that tell it, fit for a terminal, each behind the program's
+    /// name: what happened, and where that's a matter of its own, what to do.
+    pub fn told_by(&self, program: &str) -> String {
+        let (what, remedy) = match self {
+            Self::Failed(problem) | Self::NotReached(problem) => (
+                format!("{}: {}", problem.place, problem.what),
+                problem.remedy.clone(),
+            ),
+            Self::Usage(what) => (what.clone(), format!("see {program} --help")),
+            Self::Refused(refusal) => (refusal.message.clone(), help(refusal)),
+        };
+        [what, remedy]
+            .iter()
+            .filter(|line| !line.is_empty())
+            .fold(String::new(), |told, line| {
+                told + program + ": " + &plain(line) + "\n"
+            })
+    }
+}
+
+/// The daemon's help speaks to every kind of client; where this one has an
+/// option for it, it says so.
+fn help(refusal: &Refusal) -> String {
+    match (refusal.code, refusal.max_lifespan) {
+        (Code::LifespanTooLong, Some(most)) => {
+            format!(
+                "your limit is {}: try --lifespan max",
+                super::format::duration(most)
+            )
+        }
+        _ => refusal.help.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_happened_and_what_to_do() {
+        let refusal = Refusal::new(
+            Code::Blocked,
+            "An administrator blocked alice.",
+            "Ask them.",
+        );
+        assert_eq!(
+            Failure::Refused(refusal).told_by("slurm-token"),
+            "slurm-token: An administrator blocked alice.\nslurm-token: Ask them.\n"
+        );
+    }
+
+    #[test]
+    fn a_lifespan_above_the_limit_names_the_option_that_gives_the_limit() {
+        let mut refusal = Refusal::new(Code::LifespanTooLong, "24h is too long.", "Ask for less.");
+        refusal.max_lifespan = Some(43200);
+        assert_eq!(
+            Failure::Refused(refusal).told_by("slurm-token"),
+            "slurm-token: 24h is too long.\nslurm-token: your limit is 12h: try --lifespan max\n"
+        );
+    }
+
+    #[test]
+    fn a_message_from_outside_stays_on_its_line() {
+        let refusal = Refusal::new(Code::Internal, "a\nSLURM_JWT=x\x1b[2J", "");
+        assert_eq!(
+            Failure::Refused(refusal).told_by("slurm-token"),
+            "slurm-token: a\\nSLURM_JWT=x\\u{1b}[2J\n"
+        );
+    }
+}

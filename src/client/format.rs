@@ -1,0 +1,313 @@
+use std::io::Write;
+use std::str::FromStr;
+
+use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter, Serializer};
+use zeroize::Zeroizing;
+
+use super::terminal::plain;
+use crate::wire::{Issued, Standing};
+
+/// How a token is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// `SLURM_JWT=TOKEN`, as `scontrol token` writes it.
+    Env,
+    /// The same as a command for a shell.
+    Export,
+    /// The token alone.
+    Raw,
+    /// All that the daemon says of the token.
+    Json,
+    /// HTTP headers, as `curl -H @-` reads them.
+    Header,
+    /// HTTP headers, as `curl -K -` reads them.
+    Curl,
+}
+
+impl Format {
+    const ALL: [Self; 6] = [
+        Self::Env,
+        Self::Export,
+        Self::Raw,
+        Self::Json,
+        Self::Header,
+        Self::Curl,
+    ];
+
+    /// The name on the command line.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Env => "env",
+            Self::Export => "export",
+            Self::Raw => "raw",
+            Self::Json => "json",
+            Self::Header => "header",
+            Self::Curl => "curl",
+        }
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|format| format.name() == name)
+            .ok_or_else(|| {
+                format!("{name} is not known; it takes env, export, raw, json, header or curl")
+            })
+    }
+}
+
+/// The bytes that hand over a token, newline included. `super::answer` has
+/// seen to it that token and user hold nothing that a shell or HTTP takes for
+/// anything but text.
+///
+/// Slurm 22.05 wants the user's name beside the token; later releases take it.
+pub(super) fn token(issued: &Issued, format: Format) -> Zeroizing<Vec<u8>> {
+    let Issued { token, user, .. } = issued;
+    let pieces: &[&str] = match format {
+        Format::Env => &["SLURM_JWT=", token, "\n"],
+        Format::Export => &["export SLURM_JWT=", token, "\n"],
+        Format::Raw => &[token, "\n"],
+        Format::Json => return json(issued),
+        Format::Header => &[
+            "X-SLURM-USER-TOKEN: ",
+            token,
+            "\nX-SLURM-USER-NAME: ",
+            user,
+            "\n",
+        ],
+        // curl(1), -K: within quotes, a backslash escapes.
+        Format::Curl => &[
+            "header = \"X-SLURM-USER-TOKEN: ",
+            token,
+            "\"\nheader = \"X-SLURM-USER-NAME: ",
+            &user.replace('\\', r"\\").replace('"', "\\\""),
+            "\"\n",
+        ],
+    };
+    // In one piece: growing would leave a copy behind that nobody wipes.
+    Zeroizing::new(pieces.concat().into_bytes())
+}
+
+/// One JSON object and a newline, all of it printable ASCII.
+pub(super) fn json(value: &impl Serialize) -> Zeroizing<Vec<u8>> {
+    // Measured, then written in one piece: again no copy is left behind.
+    let mut length = Length(0);
+    let mut written = value.serialize(&mut Serializer::with_formatter(&mut length, Ascii));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length.0 + 1));
+    written = written.and(value.serialize(&mut Serializer::with_formatter(&mut *bytes, Ascii)));
+    debug_assert!(
+        written.is_ok(),
+        "our answers hold nothing that JSON can't hold"
+    );
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Counts what is written to it.
+struct Length(usize);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes what isn't printable ASCII as `\uXXXX`: `serde_json` leaves DEL, C1
+/// controls and characters that turn the direction of text to the terminal.
+struct Ascii;
+
+impl Formatter for Ascii {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> std::io::Result<()> {
+        for part in fragment.split_inclusive(|c: char| !fits(c)) {
+            let mut chars = part.chars();
+            match chars.next_back() {
+                Some(last) if !fits(last) => {
+                    CompactFormatter.write_string_fragment(writer, chars.as_str())?;
+                    for unit in last.encode_utf16(&mut [0; 2]) {
+                        write!(writer, "\\u{unit:04x}")?;
+                    }
+                }
+                _ => CompactFormatter.write_string_fragment(writer, part)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn fits(c: char) -> bool {
+    c == ' ' || c.is_ascii_graphic()
+}
+
+/// What the policy gives the caller, in words.
+pub(super) fn standing(standing: &Standing) -> Zeroizing<Vec<u8>> {
+    let Standing {
+        user,
+        uid,
+        rule,
+        kid,
+        ..
+    } = standing;
+    let token = match (&standing.refusal, standing.allowed) {
+        (Some(refusal), _) => format!("no: {} {}", refusal.message, refusal.help),
+        (None, true) => "yes".to_owned(),
+        (None, false) => "no".to_owned(),
+    };
+    let lifespan = format!(
+        "{} unless you ask otherwise, at most {}",
+        duration(standing.default_lifespan),
+        duration(standing.max_lifespan)
+    );
+    let mut lines = vec![
+        ("user", format!("{user} (uid {uid})")),
+        ("token", token),
+        ("lifespan", lifespan),
+        ("decided by", rule.clone()),
+    ];
+    if !standing.delegate_for_groups.is_empty() {
+        lines.push((
+            "may ask for",
+            format!("members of {}", standing.delegate_for_groups.join(", ")),
+        ));
+    }
+    lines.push(("signed by", kid.clone()));
+    let text = lines.iter().fold(String::new(), |text, (name, value)| {
+        text + &format!("{name:<12}{}\n", plain(value))
+    });
+    Zeroizing::new(text.into_bytes())
+}
+
+/// Seconds as people say them: `12h`, `1h30m`, `7d`.
+pub(super) fn duration(seconds: u32) -> String {
+    let (mut rest, mut text) = (seconds, String::new());
+    for (unit, length) in [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)] {
+        if rest >= length {
+            text.push_str(&(rest / length).to_string());
+            text.push(unit);
+            rest %= length;
+        }
+    }
+    if text.is_empty() {
+        "0s".to_owned()
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(user: &str, format: Format) -> String {
+        let issued = Issued {
+            token: "aa.bb.cc".into(),
+            user: user.into(),
+            expires_at: 1_795_305_600,
+            kid: "login1".into(),
+            jti: "7f".into(),
+        };
+        String::from_utf8(token(&issued, format).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn env_is_what_scontrol_prints() {
+        assert_eq!(written("alice", Format::Env), "SLURM_JWT=aa.bb.cc\n");
+    }
+
+    #[test]
+    fn export_is_a_command() {
+        assert_eq!(
+            written("alice", Format::Export),
+            "export SLURM_JWT=aa.bb.cc\n"
+        );
+    }
+
+    #[test]
+    fn raw_is_the_token_and_a_newline() {
+        assert_eq!(written("alice", Format::Raw), "aa.bb.cc\n");
+    }
+
+    #[test]
+    fn json_is_one_object_with_all_the_daemon_says() {
+        assert_eq!(
+            written("alice", Format::Json),
+            "{\"token\":\"aa.bb.cc\",\"user\":\"alice\",\"expires_at\":1795305600,\"kid\":\"login1\",\"jti\":\"7f\"}\n"
+        );
+    }
+
+    #[test]
+    fn header_carries_token_and_name() {
+        assert_eq!(
+            written("alice", Format::Header),
+            "X-SLURM-USER-TOKEN: aa.bb.cc\nX-SLURM-USER-NAME: alice\n"
+        );
+    }
+
+    #[test]
+    fn curl_carries_token_and_name_and_quotes_them() {
+        assert_eq!(
+            written("DOM\\al\"ice", Format::Curl),
+            "header = \"X-SLURM-USER-TOKEN: aa.bb.cc\"\nheader = \"X-SLURM-USER-NAME: DOM\\\\al\\\"ice\"\n"
+        );
+    }
+
+    #[test]
+    fn json_for_a_terminal_is_ascii_and_means_the_same() {
+        let text = "a\u{7f}\u{9b}2J\u{202e}b😀 \\ \" \u{1b}\n";
+        let bytes = json(&text);
+        assert_eq!(
+            std::str::from_utf8(&bytes).unwrap(),
+            "\"a\\u007f\\u009b2J\\u202eb\\ud83d\\ude00 \\\\ \\\" \\u001b\\n\"\n"
+        );
+        assert_eq!(serde_json::from_slice::<String>(&bytes).unwrap(), text);
+    }
+
+    #[test]
+    fn a_duration_is_told_in_the_units_people_ask_in() {
+        for (seconds, told) in [
+            (0, "0s"),
+            (90, "1m30s"),
+            (1800, "30m"),
+            (43_200, "12h"),
+            (5400, "1h30m"),
+            (604_800, "7d"),
+        ] {
+            assert_eq!(duration(seconds), told);
+        }
+    }
+
+    #[test]
+    fn a_standing_is_told_in_words() {
+        let given = Standing {
+            user: "alice".into(),
+            uid: 1000,
+            allowed: true,
+            refusal: None,
+            rule: "rule 2".into(),
+            default_lifespan: 1800,
+            max_lifespan: 43_200,
+            delegate_for_groups: vec!["hpcusers".into()],
+            kid: "login1\x1b".into(),
+        };
+        assert_eq!(
+            std::str::from_utf8(&standing(&given)).unwrap(),
+            "user        alice (uid 1000)\n\
+             token       yes\n\
+             lifespan    30m unless you ask otherwise, at most 12h\n\
+             decided by  rule 2\n\
+             may ask for members of hpcusers\n\
+             signed by   login1\\u{1b}\n"
+        );
+    }
+}
