@@ -106,7 +106,7 @@ impl Default for Limits {
             lookup_timeout: Duration::from_secs(5),
             account_cache: Duration::from_secs(30),
             request_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_mins(1),
             stop_timeout: Duration::from_secs(10),
         }
     }

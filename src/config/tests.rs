@@ -229,9 +229,9 @@ fn every_other_value_arrives_where_it_belongs() {
             burst: 5,
             lookups: 4,
             lookup_timeout: Duration::from_secs(2),
-            account_cache: Duration::from_secs(60),
+            account_cache: Duration::from_mins(1),
             request_timeout: Duration::from_secs(3),
-            idle_timeout: Duration::from_secs(3600),
+            idle_timeout: Duration::from_hours(1),
             stop_timeout: Duration::from_secs(20),
         },
         audit: Audit {
@@ -787,6 +787,15 @@ fn broken_syntax_is_told_with_its_line_and_so_is_the_rest() {
     for (told, says) in told.iter().zip(says) {
         assert!(told.starts_with(says), "{told}\nis not: {says}");
     }
+}
+
+#[test]
+fn a_line_of_broken_syntax_is_told_of_once() {
+    let told = problem(&format!("socket = relative\n{SIGNING}"));
+    assert!(
+        told.starts_with("1: this is not TOML: string values must be quoted"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -148,24 +148,24 @@ fn the_configuration_page_tells_of_every_key_with_its_default() {
 
 #[test]
 fn the_configuration_page_gives_values_that_are_accepted() {
-    let mut text = String::new();
     let mut section = "";
-    for key in KEYS {
-        if key.section != section {
-            section = key.section;
-            let list = section.starts_with("policy.");
-            text += &if list {
-                format!("[[{section}]]\n")
-            } else {
-                format!("[{section}]\n")
+    let text: String = KEYS
+        .iter()
+        .flat_map(|key| {
+            let header = match key.section {
+                same if same == section => String::new(),
+                list if list.starts_with("policy.") => format!("[[{list}]]"),
+                table => format!("[{table}]"),
             };
-        }
-        // A rule's lists are empty only in a rule that is for nobody.
-        match (key.section, key.name) {
-            ("policy.rule", "users") => text += "users = [\"alice\"]\n",
-            _ => text += &(paragraph(&key).expect("a paragraph").0 + "\n"),
-        }
-    }
+            section = key.section;
+            // A rule's lists are empty only in a rule that is for nobody.
+            let line = match (key.section, key.name) {
+                ("policy.rule", "users") => "users = [\"alice\"]".to_owned(),
+                _ => paragraph(key).expect("a paragraph").0,
+            };
+            [header, "\n".into(), line, "\n".into()]
+        })
+        .collect();
     parse(&text).unwrap_or_else(|problems| panic!("{problems}"));
 }
 
