@@ -1,4 +1,138 @@
+//! The program `slurm-tokenctl`: makes, publishes and checks keys.
+//!
+//! What a script wants goes to standard output, words go to standard error.
+//! Exit status: 0 done or all well, 1 failed or findings, 2 wrong usage.
+
+mod jwks;
+mod key;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::account;
+use crate::keys::file::Trust;
+use crate::report::{Problem, Problems};
+
+/// Makes, publishes and checks the keys of slurm-tokend.
+#[derive(Parser)]
+#[command(name = "slurm-tokenctl", version)]
+struct Cli {
+    /// The account that slurmctld runs as: it may own keys and their directories
+    #[arg(long, global = true, value_name = "NAME", default_value = "slurm")]
+    slurm_user: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a key, or show what is public of one
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Make, join and check sets of public keys for slurmctld
+    #[command(subcommand)]
+    Jwks(jwks::Command),
+}
+
+/// Why a command wasn't done.
+enum Failure {
+    /// The command line makes no sense.
+    Usage(String),
+    /// Something is wrong with what it names.
+    Problems(Problems),
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::Problems(problem.into())
+    }
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::Problems(problems)
+    }
+}
+
 /// Runs the program.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    // A crash must not write a key to disk as part of a core file.
+    if let Err(errno) = nix::sys::prctl::set_dumpable(false) {
+        say(format_args!(
+            "slurm-tokenctl: core files can't be turned off: {errno}"
+        ));
+        return ExitCode::FAILURE;
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return tell(&told),
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(what)) => tell(&Cli::command().error(ErrorKind::ValueValidation, what)),
+        Err(Failure::Problems(Problems(problems))) => {
+            for problem in problems {
+                say(format_args!("slurm-tokenctl: {problem}"));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let trust = Trust::of_process(slurm_uid(&cli.slurm_user)?);
+    match cli.command {
+        Command::Key(command) => key::run(command, &trust),
+        Command::Jwks(command) => jwks::run(command, &trust),
+    }
+}
+
+/// The uid of `SlurmUser`, if this machine has that account. Where it hasn't,
+/// nothing of `SlurmUser`'s is trusted.
+fn slurm_uid(name: &str) -> Result<Option<u32>, Problem> {
+    match account::by_name(name, false) {
+        Ok(account) => Ok(account.map(|account| account.uid)),
+        Err(errno) => Err(Problem::new(
+            name,
+            format!("this account can't be looked up: {}", errno.desc()),
+            "look at the account service: getent passwd",
+        )),
+    }
+}
+
+/// Help, version or wrong usage, in clap's words.
+fn tell(told: &clap::Error) -> ExitCode {
+    // Nowhere to complain to where this fails.
+    let _ = told.print();
+    if told.use_stderr() {
+        ExitCode::from(2)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// Words for people.
+fn say(words: fmt::Arguments<'_>) {
+    // Nowhere to complain to where this fails.
+    let _ = writeln!(io::stderr(), "{words}");
+}
+
+/// What a script wants, all of it or an error.
+fn print(text: &str) -> Result<(), Problem> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    written.map_err(|e| {
+        Problem::at(
+            Path::new("standard output"),
+            format!("it can't be written to: {e}"),
+            "name a file with --out, or look where the output goes",
+        )
+    })
 }

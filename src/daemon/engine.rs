@@ -176,7 +176,8 @@ fn key_path(source: &KeySource) -> PathBuf {
     }
 }
 
-fn read_signing_key(config: &Config) -> Result<SigningKey, Problems> {
+/// The key that a configuration names, under the kid that its tokens carry.
+pub fn read_signing_key(config: &Config) -> Result<SigningKey, Problems> {
     let path = key_path(&config.signing.key);
     if matches!(config.signing.key, KeySource::Credential(_)) && !path.is_absolute() {
         return Err(Problem::new(

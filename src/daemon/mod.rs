@@ -9,7 +9,7 @@
 
 mod connection;
 mod directory;
-mod engine;
+pub(crate) mod engine;
 mod front;
 mod listen;
 mod privileges;

@@ -48,7 +48,7 @@ impl Trust {
         }
     }
 
-    fn admits(&self, uid: u32) -> bool {
+    pub(super) fn admits(&self, uid: u32) -> bool {
         uid == 0 || uid == self.own_uid || Some(uid) == self.slurm_uid
     }
 }
@@ -125,6 +125,7 @@ pub fn read_public(path: &Path, trust: &Trust, limit: usize) -> Result<Vec<u8>, 
 /// there, whatever becomes of the path.
 pub fn open_directory(path: &Path, trust: &Trust) -> Result<OwnedFd, Problem> {
     let mut walk = Walk::to(path, trust)?;
+    walk.if_missing = format!("make it with: install -d -m 0755 {}", quoted(path));
     loop {
         match walk.step()? {
             Step::Further => {}
@@ -227,6 +228,8 @@ struct Walk<'a> {
     /// How many symbolic links were followed, and the last of them.
     links: usize,
     via: Option<String>,
+    /// What to do where there is nothing of a component's name.
+    if_missing: String,
 }
 
 impl<'a> Walk<'a> {
@@ -240,6 +243,7 @@ impl<'a> Walk<'a> {
             todo: VecDeque::new(),
             links: 0,
             via: None,
+            if_missing: "correct the path, or make the file".into(),
         };
         walk.check_directory(&walk.stat(&walk.directory)?)?;
         walk.ahead(&absolute)?;
@@ -396,7 +400,7 @@ impl<'a> Walk<'a> {
             Errno::ENOENT => Problem::at(
                 &place,
                 format!("there is no such file or directory{through}"),
-                "correct the path, or make the file",
+                self.if_missing.clone(),
             ),
             Errno::EACCES | Errno::EPERM => Problem::at(
                 &place,

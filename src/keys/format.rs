@@ -14,8 +14,8 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rsa::pkcs1;
 use rsa::pkcs1::UintRef;
-use rsa::pkcs8::der::asn1::BitStringRef;
-use rsa::pkcs8::der::{Decode, Encode};
+use rsa::pkcs8::der::asn1::{AnyRef, BitStringRef};
+use rsa::pkcs8::der::{self, Decode, Encode, SliceReader, Tag, Tagged};
 use rsa::pkcs8::spki::{SubjectPublicKeyInfo, SubjectPublicKeyInfoRef};
 use rsa::pkcs8::{ObjectIdentifier, PrivateKeyInfo};
 use zeroize::Zeroizing;
@@ -439,7 +439,9 @@ impl PublicKey {
         })
     }
 
-    /// Reads a public key in PEM: SPKI (`PUBLIC KEY`) or PKCS#1 (`RSA PUBLIC KEY`).
+    /// Reads a public key in PEM: SPKI (`PUBLIC KEY`), PKCS#1 (`RSA PUBLIC KEY`)
+    /// or the one in a certificate (`CERTIFICATE`), whose names, dates and
+    /// signature count for nothing here.
     pub fn from_pem(bytes: &[u8]) -> Result<Self, Rejection> {
         if bytes.is_empty() {
             return Err(Rejection::Empty);
@@ -448,17 +450,26 @@ impl PublicKey {
         match block.label {
             "PUBLIC KEY" => {
                 let der = block.decode()?;
-                let info =
-                    SubjectPublicKeyInfoRef::from_der(&der).map_err(|_| Rejection::Malformed)?;
-                check_kind(&info.algorithm.oid)?;
-                Self::from_pkcs1(info.subject_public_key.as_bytes().unwrap_or_default())
+                let info = SubjectPublicKeyInfoRef::from_der(&der);
+                Self::from_spki(&info.map_err(|_| Rejection::Malformed)?)
+            }
+            "CERTIFICATE" => {
+                let der = block.decode()?;
+                let info = certified_key(&der);
+                Self::from_spki(&info.map_err(|_| Rejection::Malformed)?)
             }
             "RSA PUBLIC KEY" => Self::from_pkcs1(&block.decode()?),
-            "PRIVATE KEY" | "RSA PRIVATE KEY" | "ENCRYPTED PRIVATE KEY" => {
+            "PRIVATE KEY" | "RSA PRIVATE KEY" | "ENCRYPTED PRIVATE KEY" | "OPENSSH PRIVATE KEY" => {
                 Err(Rejection::PrivateKey)
             }
             other => Err(Rejection::NotRsa { kind: other.into() }),
         }
+    }
+
+    fn from_spki(info: &SubjectPublicKeyInfoRef<'_>) -> Result<Self, Rejection> {
+        check_kind(&info.algorithm.oid)?;
+        let key = info.subject_public_key.as_bytes();
+        Self::from_pkcs1(key.ok_or(Rejection::Malformed)?)
     }
 
     fn from_pkcs1(der: &[u8]) -> Result<Self, Rejection> {
@@ -507,6 +518,25 @@ impl PublicKey {
         pem.push_str("-----END PUBLIC KEY-----\n");
         pem
     }
+}
+
+/// The public key in a certificate (RFC 5280 section 4.1): in `TBSCertificate`
+/// it follows the version, if any, and five fields more.
+fn certified_key(der: &[u8]) -> der::Result<SubjectPublicKeyInfoRef<'_>> {
+    let certificate = AnyRef::from_der(der)?;
+    let tbs = AnyRef::decode(&mut SliceReader::new(certificate.value())?)?;
+    let mut fields = SliceReader::new(tbs.value())?;
+    let mut passed = AnyRef::decode(&mut fields)?;
+    if passed.tag().is_context_specific() {
+        passed = AnyRef::decode(&mut fields)?;
+    }
+    passed.tag().assert_eq(Tag::Integer)?;
+    for _signature_issuer_validity_subject in 0..4 {
+        AnyRef::decode(&mut fields)?
+            .tag()
+            .assert_eq(Tag::Sequence)?;
+    }
+    SubjectPublicKeyInfoRef::decode(&mut fields)
 }
 
 /// The key pair in a PEM file, and its public half.
@@ -978,6 +1008,26 @@ mod tests {
             Ok(public)
         );
         assert_eq!(public.to_spki_pem().into_bytes(), made.file("spki"));
+    }
+
+    #[test]
+    fn the_public_key_is_taken_out_of_a_certificate() {
+        let made = Made::by(&[RSA, "req -x509 -key key -subj /CN=login1 -out certificate"]);
+        let key = rs256(&made.file("key")).unwrap();
+        let certified = PublicKey::from_pem(&made.file("certificate"));
+        assert_eq!(certified.as_ref(), Ok(key.public().unwrap()));
+    }
+
+    #[test]
+    fn a_certificate_request_holds_no_key_that_is_read() {
+        let made = Made::by(&[RSA, "req -new -key key -subj /CN=login1 -out request"]);
+        let rejection = PublicKey::from_pem(&made.file("request")).unwrap_err();
+        assert_eq!(
+            rejection,
+            Rejection::NotRsa {
+                kind: "CERTIFICATE REQUEST".into()
+            }
+        );
     }
 
     #[test]

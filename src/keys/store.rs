@@ -1,1 +1,375 @@
+//! Key files made and replaced so that a reader, and a crash at any instant,
+//! finds a whole file or none.
+//!
+//! A file is written under a name of its own beside its place, synced, and
+//! only then given its name. Nothing is truncated or overwritten in place:
+//! slurmctld maps its key, and dies when the file under it gets shorter.
 
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, linkat, unlinkat};
+
+use super::file::{Trust, open_directory, quoted};
+use crate::report::Problem;
+
+/// What stands in the name of a file that isn't finished; the name begins
+/// with a full stop. After a crash such a file may be removed.
+const UNFINISHED: &str = ".unfinished-";
+
+/// Whether a file of this name was left by a crash: no key, whatever is in it.
+pub fn is_unfinished(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b".")
+        && name
+            .windows(UNFINISHED.len())
+            .any(|part| part == UNFINISHED.as_bytes())
+}
+
+/// Whether [`create_new`] has a chance: the file isn't there yet, and its
+/// directory is as [`super::file::read_key`] will want it.
+pub fn check_new(path: &Path, trust: &Trust) -> Result<(), Problem> {
+    Place::of(path, trust)?.check_free()
+}
+
+/// Makes a file that isn't there yet, with the permission bits `mode`; one
+/// that is there stays as it is, and is an error.
+pub fn create_new(path: &Path, bytes: &[u8], mode: u32, trust: &Trust) -> Result<(), Problem> {
+    let place = Place::of(path, trust)?;
+    place.check_free()?;
+    let unfinished = place.write(bytes, mode, None)?;
+    place.link(&unfinished)?;
+    drop(unfinished);
+    place.sync()
+}
+
+/// Puts a file in the place of the one that is there, if any, by rename.
+/// A trusted owner of the old one owns the new one, where that is ours to do.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32, trust: &Trust) -> Result<(), Problem> {
+    let place = Place::of(path, trust)?;
+    let mut unfinished = place.write(bytes, mode, place.look()?)?;
+    renameat(
+        &place.directory,
+        unfinished.name.as_os_str(),
+        &place.directory,
+        place.name.as_os_str(),
+    )
+    .map_err(|errno| place.failed("it can't be given its name", errno))?;
+    unfinished.renamed = true;
+    place.sync()
+}
+
+/// Where a file is to be.
+struct Place<'a> {
+    path: &'a Path,
+    directory: OwnedFd,
+    name: OsString,
+    trust: &'a Trust,
+}
+
+/// Who owns a file.
+type Owner = (Uid, Gid);
+
+impl<'a> Place<'a> {
+    fn of(path: &'a Path, trust: &'a Trust) -> Result<Self, Problem> {
+        let no_name = || Problem::at(path, "this names no file", "name a file");
+        let name = path.file_name().ok_or_else(no_name)?.to_owned();
+        let parent = path.parent().filter(|parent| *parent != Path::new(""));
+        let parent = parent.unwrap_or(Path::new("."));
+        Ok(Self {
+            path,
+            directory: open_directory(parent, trust)?,
+            name,
+            trust,
+        })
+    }
+
+    fn check_free(&self) -> Result<(), Problem> {
+        match self.look()? {
+            None => Ok(()),
+            Some(_) => Err(self.taken()),
+        }
+    }
+
+    /// The owner of the file that is there.
+    fn look(&self) -> Result<Option<Owner>, Problem> {
+        match fstatat(
+            &self.directory,
+            self.name.as_os_str(),
+            AtFlags::AT_SYMLINK_NOFOLLOW,
+        ) {
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(self.failed("it can't be examined", errno)),
+            Ok(stat) if stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits() => Ok(Some((
+                Uid::from_raw(stat.st_uid),
+                Gid::from_raw(stat.st_gid),
+            ))),
+            Ok(_) => Err(Problem::at(
+                self.path,
+                "what is there is not a regular file",
+                "name a file, not a symbolic link, directory or device",
+            )),
+        }
+    }
+
+    /// Writes the whole file under an unfinished name.
+    fn write(
+        &self,
+        bytes: &[u8],
+        mode: u32,
+        owner: Option<Owner>,
+    ) -> Result<Unfinished<'_>, Problem> {
+        let mut name = OsString::from(".");
+        name.push(&self.name);
+        name.push(UNFINISHED);
+        name.push(random_name().ok_or_else(|| {
+            Problem::at(
+                self.path,
+                "there are no random numbers for a name",
+                "check that the kernel's getrandom works",
+            )
+        })?);
+        let flags =
+            OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let opened = openat(
+            &self.directory,
+            name.as_os_str(),
+            flags,
+            Mode::S_IRUSR | Mode::S_IWUSR,
+        )
+        .map_err(|errno| self.failed("no file can be made beside it", errno))?;
+        let unfinished = Unfinished {
+            directory: &self.directory,
+            name,
+            renamed: false,
+        };
+
+        let created = fstat(&opened).map_err(|errno| self.failed("it can't be examined", errno))?;
+        if created.st_uid != self.trust.own_uid {
+            return Err(Problem::at(
+                self.path,
+                format!(
+                    "the file system gives a file that uid {} makes to uid {}",
+                    self.trust.own_uid, created.st_uid
+                ),
+                "keep keys on a local file system",
+            ));
+        }
+        let keeps = |owner: &Owner| self.trust.own_uid == 0 && self.trust.admits(owner.0.as_raw());
+        if let Some((uid, gid)) = owner.filter(keeps) {
+            fchown(&opened, Some(uid), Some(gid))
+                .map_err(|errno| self.failed("it can't keep its owner", errno))?;
+        }
+        // The permission bits last: nobody else may open what isn't whole.
+        let mut file = File::from(opened);
+        file.write_all(bytes)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| Ok(fchmod(&file, Mode::from_bits_truncate(mode))?))
+            .and_then(|()| file.sync_all())
+            .map_err(|e| {
+                Problem::at(
+                    self.path,
+                    format!("it can't be written: {e}"),
+                    format!("check space and quota: df {}", quoted(&self.parent())),
+                )
+            })?;
+        Ok(unfinished)
+    }
+
+    /// Gives a file its name. A link, other than a rename, fails where the name
+    /// is taken; and every file system of a cluster has it.
+    fn link(&self, unfinished: &Unfinished<'_>) -> Result<(), Problem> {
+        linkat(
+            &self.directory,
+            unfinished.name.as_os_str(),
+            &self.directory,
+            self.name.as_os_str(),
+            AtFlags::empty(),
+        )
+        .map_err(|errno| match errno {
+            Errno::EEXIST => self.taken(),
+            _ => self.failed("it can't be given its name", errno),
+        })
+    }
+
+    /// Makes the new name last through a crash of the machine.
+    fn sync(&self) -> Result<(), Problem> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        openat(&self.directory, ".", flags, Mode::empty())
+            .and_then(nix::unistd::fsync)
+            .map_err(|errno| self.failed("it is there, but its directory can't be synced", errno))
+    }
+
+    fn parent(&self) -> PathBuf {
+        self.path.parent().map(Path::to_owned).unwrap_or_default()
+    }
+
+    fn taken(&self) -> Problem {
+        let file = quoted(self.path);
+        Problem::at(
+            self.path,
+            "this file exists, and is never overwritten",
+            format!("name another file, or move this one away: mv -n {file} {file}.old"),
+        )
+    }
+
+    fn failed(&self, what: &str, errno: Errno) -> Problem {
+        let remedy = match errno {
+            Errno::EACCES | Errno::EPERM => "run this as root, or name a directory of your own",
+            Errno::EROFS => "name a file on a file system that can be written to",
+            Errno::ENAMETOOLONG => "give it a shorter name",
+            _ => "check the file system it is on",
+        };
+        Problem::at(self.path, format!("{what}: {}", errno.desc()), remedy)
+    }
+}
+
+/// A file under its unfinished name, which goes when this is dropped.
+struct Unfinished<'a> {
+    directory: &'a OwnedFd,
+    name: OsString,
+    renamed: bool,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // Whether or not it goes: its name says that it's no key.
+            let _ = unlinkat(
+                self.directory,
+                self.name.as_os_str(),
+                UnlinkatFlags::NoRemoveDir,
+            );
+        }
+    }
+}
+
+fn random_name() -> Option<String> {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).ok()?;
+    Some(format!("{:016x}", u64::from_ne_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+
+    use super::*;
+
+    fn trust() -> Trust {
+        Trust::of_process(None)
+    }
+
+    fn names_in(directory: &Path) -> Vec<OsString> {
+        let entries = fs::read_dir(directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    #[test]
+    fn a_new_file_has_its_content_and_mode_and_leaves_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for mode in [0o400, 0o600, 0o644] {
+            let path = dir.path().join("key");
+            create_new(&path, b"content", mode, &trust()).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"content");
+            let made = fs::metadata(&path).unwrap();
+            assert_eq!((made.mode() & 0o7777, made.nlink()), (mode, 1));
+            assert_eq!(names_in(dir.path()), ["key"]);
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        fs::write(&path, b"old").unwrap();
+        let problem = create_new(&path, b"new", 0o400, &trust()).unwrap_err();
+        assert!(problem.what.contains("never overwritten"), "{problem}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names_in(dir.path()), ["key"]);
+    }
+
+    #[test]
+    fn a_file_that_comes_while_ours_is_written_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let trust = trust();
+        let place = Place::of(&path, &trust).unwrap();
+        let unfinished = place.write(b"new", 0o400, None).unwrap();
+        fs::write(&path, b"other").unwrap();
+        let problem = place.link(&unfinished).unwrap_err();
+        assert!(problem.what.contains("never overwritten"), "{problem}");
+        assert_eq!(fs::read(&path).unwrap(), b"other");
+    }
+
+    #[test]
+    fn a_symbolic_link_in_the_place_of_a_file_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        symlink("elsewhere", &path).unwrap();
+        assert!(create_new(&path, b"new", 0o400, &trust()).is_err());
+        assert!(replace(&path, b"new", 0o400, &trust()).is_err());
+        assert_eq!(names_in(dir.path()), ["key"]);
+    }
+
+    #[test]
+    fn a_replaced_file_is_another_file_so_that_a_mapping_of_the_old_one_lives_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("jwks.json");
+        fs::write(&path, b"a long old content").unwrap();
+        let mapped = File::open(&path).unwrap();
+        replace(&path, b"new", 0o644, &trust()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(mapped.metadata().unwrap().len(), 18);
+        assert_eq!(names_in(dir.path()), ["jwks.json"]);
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_a_trusted_owner_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("jwks.json");
+        fs::write(&path, b"old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        chown(&path, Some(64030), Some(64030)).expect("these tests run as root");
+        replace(&path, b"new", 0o644, &Trust::of_process(Some(64030))).unwrap();
+        let made = fs::metadata(&path).unwrap();
+        assert_eq!(
+            (made.uid(), made.gid(), made.mode() & 0o7777),
+            (64030, 64030, 0o644)
+        );
+        replace(&path, b"new", 0o644, &trust()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().uid(), 0);
+    }
+
+    #[test]
+    fn nothing_is_made_in_a_directory_that_others_can_write_to() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let path = dir.path().join("key");
+        assert!(create_new(&path, b"new", 0o400, &trust()).is_err());
+        assert!(replace(&path, b"new", 0o400, &trust()).is_err());
+        assert!(names_in(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn what_a_crash_leaves_has_a_name_that_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("login1.pem");
+        let trust = trust();
+        let place = Place::of(&path, &trust).unwrap();
+        std::mem::forget(place.write(b"half", 0o400, None).unwrap());
+        let left = names_in(dir.path());
+        assert!(left.iter().all(|name| is_unfinished(name)), "{left:?}");
+        assert!(!is_unfinished(OsStr::new("login1.pem")));
+        // It's in nobody's way.
+        create_new(&path, b"whole", 0o400, &trust).unwrap();
+    }
+}

@@ -9,6 +9,7 @@
 )]
 
 mod documents;
+mod keys;
 mod node;
 mod private_host;
 mod slurm;

@@ -1,0 +1,273 @@
+//! `slurm-tokenctl jwks`.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::key::{kid, public_half};
+use super::{Failure, print, say};
+use crate::daemon::engine;
+use crate::keys::file::{Trust, quoted, read_public};
+use crate::keys::jwks::{Jwk, JwkSet};
+use crate::keys::{Kid, store};
+use crate::report::{Problem, Problems};
+
+/// The largest JWKS, in bytes: a key has 0.5 KiB, and a cluster has hundreds
+/// of nodes.
+const MAX_JWKS: usize = 4 * 1024 * 1024;
+/// slurmctld's rule for a JWKS: written by its owner only, read by all.
+const JWKS_MODE: u32 = 0o644;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Make a set of the public halves of keys
+    ///
+    /// The kid of an entry has to be the one that the daemon writes into its
+    /// tokens: signing.kid of its configuration or, where that isn't set, the
+    /// key's RFC 7638 thumbprint. So an entry gets the thumbprint, unless
+    /// --config, --kid or --kid-from-name says otherwise.
+    Build(Build),
+    /// Join sets, such as those of several nodes
+    Merge(Merge),
+}
+
+#[derive(Args)]
+pub(super) struct Build {
+    /// Keys in PEM, private or public, and directories of *.pem files
+    #[arg(value_name = "DIR|FILE", required_unless_present = "config")]
+    sources: Vec<PathBuf>,
+    /// Take the key that this configuration signs with, under the kid of its tokens
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The name of the one key, where signing.kid sets it
+    #[arg(long, value_parser = kid, conflicts_with = "kid_from_name")]
+    kid: Option<Kid>,
+    /// Name each key after its file: <kid>.pem
+    #[arg(long)]
+    kid_from_name: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub(super) struct Merge {
+    /// JWKS files, and directories of *.json files
+    #[arg(value_name = "DIR|FILE", required = true)]
+    sources: Vec<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+struct Output {
+    /// Write to this file, by rename, instead of standard output
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Let keys go that FILE holds and the sources don't: tokens signed with
+    /// them will be refused
+    #[arg(long, requires = "out")]
+    drop_others: bool,
+}
+
+pub(super) fn run(command: Command, trust: &Trust) -> Result<(), Failure> {
+    match command {
+        Command::Build(build) => build.run(trust),
+        Command::Merge(merge) => merge.run(trust),
+    }
+}
+
+impl Build {
+    fn run(&self, trust: &Trust) -> Result<(), Failure> {
+        let files = files_in(&self.sources, "pem")?;
+        if self.kid.is_some() && files.len() != 1 {
+            return Err(Failure::Usage(format!(
+                "--kid names one key, and here are {}",
+                files.len()
+            )));
+        }
+        let mut set = JwkSet::default();
+        if let Some(config) = &self.config {
+            add(&mut set, signing_jwk(config)?, config)?;
+        }
+        each(&files, |file| {
+            let key = public_half(file, trust)?;
+            let kid = match &self.kid {
+                Some(kid) => kid.clone(),
+                None if self.kid_from_name => kid_from_name(file)?,
+                None => key.thumbprint(),
+            };
+            if !self.kid_from_name && self.kid.is_none() {
+                point_out_thumbprint(file, &kid);
+            }
+            add(&mut set, Jwk::new(&key, &kid), file)
+        })?;
+        self.output.write(&set, trust)
+    }
+}
+
+impl Merge {
+    fn run(&self, trust: &Trust) -> Result<(), Failure> {
+        let files = files_in(&self.sources, "json")?;
+        let mut merged = JwkSet::default();
+        each(&files, |file| {
+            for jwk in read_set(file, trust)?.keys {
+                add(&mut merged, jwk, file)?;
+            }
+            Ok(())
+        })?;
+        self.output.write(&merged, trust)
+    }
+}
+
+impl Output {
+    fn write(&self, set: &JwkSet, trust: &Trust) -> Result<(), Failure> {
+        let Some(out) = &self.out else {
+            return Ok(print(&set.to_json())?);
+        };
+        if !self.drop_others && out.exists() {
+            let lost = read_set(out, trust)?;
+            let lost: Vec<_> = lost
+                .keys
+                .iter()
+                .filter(|jwk| !set.keys.contains(jwk))
+                .collect();
+            if let Some(first) = lost.first() {
+                return Err(Problem::at(
+                    out,
+                    format!(
+                        "{} of its keys would be lost, {:?} the first, and tokens signed with \
+                         them refused",
+                        lost.len(),
+                        first.kid
+                    ),
+                    format!(
+                        "write the new set to a file of its own and join them with: \
+                         slurm-tokenctl jwks merge {out} NEW.json --out {out}; or say \
+                         --drop-others",
+                        out = quoted(out)
+                    ),
+                )
+                .into());
+            }
+        }
+        store::replace(out, set.to_json().as_bytes(), JWKS_MODE, trust)?;
+        let kids: Vec<_> = set.keys.iter().map(|jwk| jwk.kid.as_str()).collect();
+        say(format_args!(
+            "{}: {} {}: {}",
+            quoted(out),
+            kids.len(),
+            if kids.len() == 1 { "key" } else { "keys" },
+            kids.join(", ")
+        ));
+        say(format_args!(
+            "If slurmctld reads this file, it sees the change after scontrol reconfigure (Slurm \
+             26.05) or a restart of slurmctld (22.05)"
+        ));
+        Ok(())
+    }
+}
+
+/// The entry for the key that a configuration signs with.
+fn signing_jwk(config: &Path) -> Result<Jwk, Failure> {
+    let config = engine::read_configuration(config)?;
+    let key = engine::read_signing_key(&config)?;
+    match key.public() {
+        Some(public) => Ok(Jwk::new(public, key.kid())),
+        None => Err(Problem::at(
+            &config.path,
+            "it signs with HS256, which has no public key",
+            "give slurmctld the same secret as its jwt_key; a JWKS is for RS256",
+        )
+        .into()),
+    }
+}
+
+fn kid_from_name(file: &Path) -> Result<Kid, Problem> {
+    let stem = file.file_stem().and_then(OsStr::to_str);
+    stem.and_then(Kid::new).ok_or_else(|| {
+        Problem::at(
+            file,
+            "its name is no kid",
+            "rename it to <kid>.pem, or give --kid",
+        )
+    })
+}
+
+/// A key under another name than its file's is right only where the daemon
+/// agrees: the most likely cause of tokens that Slurm refuses.
+fn point_out_thumbprint(file: &Path, kid: &Kid) {
+    let stem = file.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+    if stem != kid.as_str() {
+        say(format_args!(
+            "{}: its kid here is its thumbprint, {kid}; where signing.kid is set, give --config, \
+             --kid or --kid-from-name",
+            quoted(file)
+        ));
+    }
+}
+
+fn read_set(file: &Path, trust: &Trust) -> Result<JwkSet, Problem> {
+    let bytes = read_public(file, trust, MAX_JWKS)?;
+    let reading = JwkSet::parse(&bytes).map_err(|rejection| rejection.at(file))?;
+    for entry in reading.passed_over {
+        say(format_args!("{}: {entry}; left out", quoted(file)));
+    }
+    Ok(reading.set)
+}
+
+fn add(set: &mut JwkSet, jwk: Jwk, file: &Path) -> Result<(), Problem> {
+    set.add(jwk).map_err(|rejection| rejection.at(file))
+}
+
+/// The files named, and those with `extension` in the directories named, in
+/// the order of their names. Hidden files, as a crash leaves them, don't count.
+fn files_in(sources: &[PathBuf], extension: &str) -> Result<Vec<PathBuf>, Problem> {
+    let mut files = Vec::new();
+    for source in sources {
+        if !source.is_dir() {
+            files.push(source.clone());
+            continue;
+        }
+        let unreadable = |e| {
+            Problem::at(
+                source,
+                format!("this directory can't be read: {e}"),
+                "run this as root",
+            )
+        };
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(source).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            let hidden = path
+                .file_name()
+                .is_none_or(|name| name.as_encoded_bytes()[0] == b'.');
+            if !hidden && path.extension() == Some(OsStr::new(extension)) {
+                found.push(path);
+            }
+        }
+        if found.is_empty() {
+            return Err(Problem::at(
+                source,
+                format!("there is no *.{extension} file in this directory"),
+                "name the right directory, or the files",
+            ));
+        }
+        found.sort();
+        files.append(&mut found);
+    }
+    Ok(files)
+}
+
+/// Does something with each file, and tells the problems of all together.
+fn each(
+    files: &[PathBuf],
+    mut action: impl FnMut(&Path) -> Result<(), Problem>,
+) -> Result<(), Problems> {
+    let problems: Vec<_> = files.iter().filter_map(|file| action(file).err()).collect();
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Problems(problems))
+    }
+}
