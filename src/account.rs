@@ -1,0 +1,175 @@
+//! Accounts of the machine, through NSS. Every call here may block for as long
+//! as the directory service likes: the daemon calls them from
+//! `daemon::directory` only.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+
+use nix::errno::Errno;
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+
+/// The uid that the kernel shows for a peer it can't name here: one from a
+/// user namespace without a mapping (`/proc/sys/kernel/overflowuid`).
+pub const OVERFLOW_UID: u32 = 65_534;
+/// The uid that system calls take for "no change"; nobody has it.
+pub const NO_UID: u32 = u32::MAX;
+
+/// The longest login name, in bytes (limits.h, `LOGIN_NAME_MAX`, less its NUL).
+const LONGEST_NAME: usize = 255;
+
+/// One account, from one look-up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The login name, exactly as NSS has it.
+    pub name: String,
+    /// Its uid.
+    pub uid: u32,
+    /// Its primary group.
+    pub gid: u32,
+    /// The comment field.
+    pub gecos: String,
+    /// The home directory.
+    pub dir: String,
+    /// The login shell.
+    pub shell: String,
+    /// All groups, the primary one among them, by gid; a group without a name
+    /// here has none. Names are looked up only where the tokens carry them.
+    pub groups: BTreeMap<u32, Option<String>>,
+}
+
+/// Looks up the account of a uid; `group_names` asks for its groups' names too.
+pub fn by_uid(uid: u32, group_names: bool) -> Result<Option<Account>, Errno> {
+    match User::from_uid(Uid::from_raw(uid))? {
+        // A name that leads to another uid would let one account speak for another.
+        Some(user) if maps_back(&user)? => complete(user, group_names).map(Some),
+        Some(_) | None => Ok(None),
+    }
+}
+
+/// Looks up the account of a name. NSS must return exactly that name, and its
+/// uid must lead back to it.
+pub fn by_name(name: &str, group_names: bool) -> Result<Option<Account>, Errno> {
+    let Some(named) = User::from_name(name)? else {
+        return Ok(None);
+    };
+    match User::from_uid(named.uid)? {
+        Some(user) if user.name == name && named.name == name => {
+            complete(user, group_names).map(Some)
+        }
+        Some(_) | None => Ok(None),
+    }
+}
+
+/// Looks up a group's gid.
+pub fn group(name: &str) -> Result<Option<u32>, Errno> {
+    Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
+}
+
+fn maps_back(user: &User) -> Result<bool, Errno> {
+    Ok(User::from_name(&user.name)?.is_some_and(|u| u.uid == user.uid && u.name == user.name))
+}
+
+fn complete(user: User, group_names: bool) -> Result<Account, Errno> {
+    let name = CString::new(user.name.as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let mut groups = BTreeMap::new();
+    for gid in getgrouplist(&name, user.gid)? {
+        groups.insert(
+            gid.as_raw(),
+            if group_names { group_name(gid)? } else { None },
+        );
+    }
+    Ok(Account {
+        name: user.name,
+        uid: user.uid.as_raw(),
+        gid: user.gid.as_raw(),
+        gecos: user.gecos.to_string_lossy().into_owned(),
+        dir: user.dir.to_string_lossy().into_owned(),
+        shell: user.shell.to_string_lossy().into_owned(),
+        groups,
+    })
+}
+
+fn group_name(gid: Gid) -> Result<Option<String>, Errno> {
+    Ok(Group::from_gid(gid)?.map(|group| group.name))
+}
+
+/// Why a name can't be the `sun` of a token, whoever asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadName {
+    /// Slurm takes it for a uid: `"0"` runs jobs as root (slurm facts, measured).
+    Numeric,
+    /// It has a sign, white space, a control or a non-ASCII byte, or is empty
+    /// or longer than any login name (`LOGIN_NAME_MAX`).
+    Odd,
+    /// It is not a POSIX portable user name (XBD 3.437).
+    NotPortable,
+}
+
+/// Judges a name by itself. `admitted` lists patterns, in which `*` stands for
+/// any run of characters, of names that need not be portable; nothing admits a
+/// numeric or odd one.
+pub fn judge_name(name: &str, admitted: &[String]) -> Result<(), BadName> {
+    let bytes = name.as_bytes();
+    if bytes.is_empty()
+        || bytes.len() > LONGEST_NAME
+        || bytes[0] == b'-'
+        || bytes.iter().any(|b| !b.is_ascii_graphic() || *b == b'+')
+    {
+        return Err(BadName::Odd);
+    }
+    if bytes.iter().all(u8::is_ascii_digit) {
+        return Err(BadName::Numeric);
+    }
+    let portable = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if bytes.iter().all(portable) || admitted.iter().any(|p| matches(p.as_bytes(), bytes)) {
+        return Ok(());
+    }
+    Err(BadName::NotPortable)
+}
+
+/// Does the pattern match, `*` standing for any run of bytes.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    match pattern.split_first() {
+        None => name.is_empty(),
+        Some((b'*', rest)) => (0..=name.len()).any(|from| matches(rest, &name[from..])),
+        Some((first, rest)) => name
+            .split_first()
+            .is_some_and(|(n, ns)| n == first && matches(rest, ns)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_slurm_takes_for_a_uid_are_refused_even_when_admitted() {
+        let all = vec!["*".to_owned()];
+        for name in ["0", "00", "1002", "4294967295"] {
+            assert_eq!(judge_name(name, &all), Err(BadName::Numeric), "{name}");
+        }
+        for name in [
+            "", "+0", "-0", " 0", "0 ", "a+b", "-a", "a b", "a\tb", "a\nb", "\u{e9}", "a\0b",
+            "a\u{7f}",
+        ] {
+            assert_eq!(judge_name(name, &all), Err(BadName::Odd), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn portable_names_pass_and_others_need_a_pattern() {
+        for name in ["alice", "a.b_c-d", "Bob", "1a", "_x", "0x10"] {
+            assert_eq!(judge_name(name, &[]), Ok(()), "{name}");
+        }
+        for name in ["alice@example.org", "EXAMPLE\\bob", "host$"] {
+            assert_eq!(judge_name(name, &[]), Err(BadName::NotPortable), "{name}");
+        }
+        let admitted = vec!["*@example.org".to_owned(), "*$".to_owned()];
+        assert_eq!(judge_name("alice@example.org", &admitted), Ok(()));
+        assert_eq!(judge_name("host$", &admitted), Ok(()));
+        assert_eq!(
+            judge_name("alice@example.com", &admitted),
+            Err(BadName::NotPortable)
+        );
+    }
+}

@@ -1,0 +1,301 @@
+//! The record of each decision: one line of `key=value`, each value without
+//! white space or quotes, so that journald, rsyslog and a regular expression
+//! read the same. No type here can hold a token or a key.
+
+use std::fmt::{self, Write as _};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, send};
+use syslog::{Facility, LogFormat, Logger, Severity};
+
+use crate::caller::Caller;
+use crate::wire::Code;
+
+/// Where the system's log takes datagrams (syslog(3)).
+pub const SYSLOG_SOCKET: &str = "/dev/log";
+
+/// One decision.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Who asked, as the kernel says.
+    pub caller: Caller,
+    /// The caller's account, where it has one.
+    pub user: Option<String>,
+    /// The operation, or `-` where the request couldn't be read.
+    pub operation: &'static str,
+    /// The user named in `for`.
+    pub target: Option<String>,
+    /// What was decided.
+    pub outcome: Outcome,
+}
+
+/// What was decided.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// A token was made.
+    Granted {
+        /// Its `sun`.
+        sun: String,
+        /// Its lifespan in seconds.
+        lifespan: u32,
+        /// Its end, in seconds since 1970.
+        exp: u64,
+        /// The key that signed it.
+        kid: String,
+        /// Its own number.
+        jti: String,
+        /// The rule that gave the lifespan.
+        rule: String,
+    },
+    /// Nothing was made.
+    Refused {
+        /// Why.
+        code: Code,
+        /// The lifespan asked for, where one was.
+        lifespan: Option<String>,
+        /// So many more refusals of this kind stand behind this one line.
+        suppressed: u32,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Caller { uid, pid } = self.caller;
+        let result = match &self.outcome {
+            Outcome::Granted { .. } => "granted",
+            Outcome::Refused { .. } => "refused",
+        };
+        write!(f, "op={} result={result} uid={uid}", self.operation)?;
+        if let Some(user) = &self.user {
+            write!(f, " user={}", Plain(user))?;
+        }
+        write!(f, " pid={pid}")?;
+        if let Some(target) = &self.target {
+            write!(f, " for={}", Plain(target))?;
+        }
+        match &self.outcome {
+            Outcome::Granted {
+                sun,
+                lifespan,
+                exp,
+                kid,
+                jti,
+                rule,
+            } => write!(
+                f,
+                " sun={} lifespan={lifespan} exp={exp} kid={} jti={} rule={}",
+                Plain(sun),
+                Plain(kid),
+                Plain(jti),
+                Plain(rule)
+            ),
+            Outcome::Refused {
+                code,
+                lifespan,
+                suppressed,
+            } => {
+                if let Some(lifespan) = lifespan {
+                    write!(f, " lifespan={}", Plain(lifespan))?;
+                }
+                write!(f, " code={code}")?;
+                if *suppressed > 0 {
+                    write!(f, " suppressed={suppressed}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Text from outside: visible ASCII without quotes, `=` and backslash stands
+/// as it is, each other byte as `\xNN`; at most 64 bytes of it.
+struct Plain<'a>(&'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST: usize = 64;
+        if self.0.is_empty() {
+            return f.write_str("-");
+        }
+        for byte in self.0.bytes().take(MOST) {
+            if byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'"' | b'\'' | b'=') {
+                f.write_char(char::from(byte))?;
+            } else {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        if self.0.len() > MOST {
+            f.write_str("...")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Hands records over, without ever waiting.
+pub enum Recorder {
+    /// To syslog.
+    Syslog(Syslog),
+    /// To the daemon's standard error.
+    Stderr,
+}
+
+/// Why a record wasn't handed over.
+#[derive(Debug)]
+pub enum NotRecorded {
+    /// The receiver's queue is full now.
+    Full,
+    /// There is no receiver.
+    Failed(io::Error),
+}
+
+impl fmt::Display for NotRecorded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("the log takes no more"),
+            Self::Failed(error) => write!(f, "{SYSLOG_SOCKET}: {error}"),
+        }
+    }
+}
+
+impl Recorder {
+    /// Hands one record over, or says at once why it can't.
+    pub fn record(&self, event: &Event) -> Result<(), NotRecorded> {
+        match self {
+            Self::Syslog(syslog) => syslog.record(event),
+            Self::Stderr => {
+                let line = format!("{event}\n");
+                match nix::unistd::write(io::stderr().as_fd(), line.as_bytes()) {
+                    Ok(n) if n == line.len() => Ok(()),
+                    Ok(_) => Err(NotRecorded::Failed(io::ErrorKind::WriteZero.into())),
+                    Err(Errno::EAGAIN) => Err(NotRecorded::Full),
+                    Err(e) => Err(NotRecorded::Failed(e.into())),
+                }
+            }
+        }
+    }
+}
+
+/// A connection to the system's log, made again whenever the log restarts.
+pub struct Syslog {
+    path: PathBuf,
+    socket: RwLock<Option<Arc<UnixDatagram>>>,
+    pid: u32,
+}
+
+impl Syslog {
+    /// Will connect at the first record.
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            socket: RwLock::new(None),
+            pid: std::process::id(),
+        }
+    }
+
+    fn record(&self, event: &Event) -> Result<(), NotRecorded> {
+        let present = self
+            .socket
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let reused = present.is_some();
+        let socket = present
+            .map_or_else(|| self.connect(), Ok)
+            .map_err(NotRecorded::Failed)?;
+        match self.send(&socket, event) {
+            // The log was restarted: its old socket is gone and a new one waits.
+            Err(e) if reused && e != Errno::EAGAIN => {
+                let socket = self.connect().map_err(NotRecorded::Failed)?;
+                self.send(&socket, event).map_err(explain)
+            }
+            result => result.map_err(explain),
+        }
+    }
+
+    fn connect(&self) -> io::Result<Arc<UnixDatagram>> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&self.path)?;
+        let socket = Arc::new(socket);
+        *self.socket.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&socket));
+        Ok(socket)
+    }
+
+    fn send(&self, socket: &UnixDatagram, event: &Event) -> Result<(), Errno> {
+        let mut datagram = Datagram {
+            socket: socket.as_fd(),
+            failed: None,
+        };
+        let mut log = Logger::new(&mut datagram, Header { pid: self.pid });
+        let sent = match event.outcome {
+            Outcome::Granted { .. } => log.info(event),
+            Outcome::Refused { .. } => log.notice(event),
+        };
+        match (datagram.failed, sent) {
+            (Some(errno), _) => Err(errno),
+            (None, Ok(())) => Ok(()),
+            (None, Err(_)) => Err(Errno::EIO),
+        }
+    }
+}
+
+fn explain(errno: Errno) -> NotRecorded {
+    match errno {
+        Errno::EAGAIN | Errno::ENOBUFS => NotRecorded::Full,
+        other => NotRecorded::Failed(other.into()),
+    }
+}
+
+/// The form of RFC 3164 without a time: the syslog crate would give the time
+/// in UTC, which receivers take for local time. Receivers on the same machine
+/// put their own.
+struct Header {
+    pid: u32,
+}
+
+impl<T: fmt::Display> LogFormat<T> for Header {
+    fn format<W: io::Write>(
+        &self,
+        w: &mut W,
+        severity: Severity,
+        message: T,
+    ) -> syslog::Result<()> {
+        let priority = Facility::LOG_AUTHPRIV as u8 | severity as u8;
+        write!(w, "<{priority}>slurm-tokend[{}]: {message}", self.pid).map_err(syslog::Error::Write)
+    }
+}
+
+/// Sends what is formatted as one datagram.
+struct Datagram<'a> {
+    socket: BorrowedFd<'a>,
+    failed: Option<Errno>,
+}
+
+impl io::Write for &mut Datagram<'_> {
+    fn write(&mut self, message: &[u8]) -> io::Result<usize> {
+        use std::os::fd::AsRawFd as _;
+        send(
+            self.socket.as_raw_fd(),
+            message,
+            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+        )
+        .map_err(|errno| {
+            self.failed = Some(errno);
+            errno.into()
+        })
+    }
+    fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> io::Result<()> {
+        let mut text = String::with_capacity(256);
+        text.write_fmt(args).map_err(io::Error::other)?;
+        self.write(text.as_bytes()).map(|_| ())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,11 +1,18 @@
 //! The configuration file: its text becomes a checked [`Config`], or all its
 //! problems at once, each with its line.
 
-use std::path::PathBuf;
+mod known;
+mod reading;
+mod tables;
+
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::known::{KEYS, Key};
+use self::reading::Reading;
 use crate::keys::{Algorithm, Kid};
 use crate::policy::Policy;
+use crate::report::Problems;
 
 /// A configuration in which nothing is left to check but files and accounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +37,17 @@ pub struct Config {
     pub limits: Limits,
     /// Where decisions are recorded.
     pub audit: Audit,
+}
+
+impl Config {
+    /// Reads the text of the file at `path`; `host` takes the place of
+    /// `{host}`. Every problem of the text is told at once, in the order of
+    /// its lines. No file but `text` is looked at.
+    pub fn parse(path: &Path, text: &str, host: &str) -> Result<Self, Problems> {
+        let (mut reading, table) = Reading::start(path, text);
+        let config = tables::read(&mut reading, table.get_ref(), host);
+        reading.finish(config)
+    }
 }
 
 /// The key that signs.
@@ -111,3 +129,6 @@ pub enum Sink {
     /// The daemon's standard error.
     Stderr,
 }
+
+#[cfg(test)]
+mod tests;

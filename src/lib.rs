@@ -10,29 +10,29 @@
 //!                         kernel              config    keys ◀── admin
 //! ```
 
+/// Accounts of the machine, through NSS.
+pub mod account;
+/// The program `slurm-tokenctl`.
+pub mod admin;
+/// The record of each decision; no secret can enter it.
+pub mod audit;
+/// What the kernel says of a peer.
+pub mod caller;
+/// The program `slurm-token`.
+pub mod client;
+/// The configuration file: its text becomes a checked `Config`, or all its problems.
+pub mod config;
+/// The program `slurm-tokend`.
+pub mod daemon;
+/// From a `Grant` and a key to a token: the only signer.
+pub mod issue;
 /// Keys: their files, their formats, their public sets.
 pub mod keys;
+/// Who may get what: the only maker of a `Grant`. Pure.
+pub mod policy;
+/// What went wrong, where, and what to do about it.
+pub mod report;
 /// Tokens: lifespans, claims and the compact form. Pure.
 pub mod token;
 /// Frames, limits and codes of the protocol: shared by daemon and client.
 pub mod wire;
-/// What went wrong, where, and what to do about it.
-pub mod report;
-/// The configuration file: its text becomes a checked `Config`, or all its problems.
-pub mod config;
-/// Accounts of the machine, through NSS.
-pub mod account;
-/// What the kernel says of a peer.
-pub mod caller;
-/// Who may get what: the only maker of a `Grant`. Pure.
-pub mod policy;
-/// From a `Grant` and a key to a token: the only signer.
-pub mod issue;
-/// The record of each decision; no secret can enter it.
-pub mod audit;
-/// The program `slurm-tokend`.
-pub mod daemon;
-/// The program `slurm-token`.
-pub mod client;
-/// The program `slurm-tokenctl`.
-pub mod admin;

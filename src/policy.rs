@@ -1,6 +1,10 @@
 //! Who may get what. Pure: everything it goes by is an argument.
 
-use crate::token::lifespan::Lifespan;
+use std::collections::BTreeMap;
+
+use crate::account::{Account, BadName, NO_UID, OVERFLOW_UID, judge_name};
+use crate::token::lifespan::{Asked, Lifespan};
+use crate::wire::{Code, Refusal};
 
 /// The rules of the configuration (design 5).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,7 +13,7 @@ pub struct Policy {
     pub slurm_user: String,
     /// `slurm_uid`: its uid, where the node has no such account.
     pub slurm_uid: Option<u32>,
-    /// `allow_privileged`: `root` and SlurmUser's name, for themselves only.
+    /// `allow_privileged`: `root` and the name of `SlurmUser`, for themselves only.
     pub allow_privileged: Vec<String>,
     /// `admin_group`: its members are never the target of a delegate.
     pub admin_group: String,
@@ -60,4 +64,421 @@ pub struct Delegate {
     pub deny_groups: Vec<String>,
     /// None takes what the target's own rule gives.
     pub max_lifespan: Option<Lifespan>,
+}
+
+/// What the names in a policy mean on this machine now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The uid of `slurm_user`; none where there is no such account.
+    pub slurm_uid: Option<u32>,
+    /// The gid of each group that the policy names and that exists.
+    pub groups: BTreeMap<String, u32>,
+}
+
+/// The rule that decided on a lifespan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// No `[[policy.rule]]` matched: the bounds of `[token]`.
+    Default,
+    /// The n-th `[[policy.rule]]`, from 1.
+    Rule(usize),
+}
+
+impl std::fmt::Display for Ruling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Rule(n) => write!(f, "rule-{n}"),
+        }
+    }
+}
+
+/// What an account may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Which rule says so.
+    pub ruling: Ruling,
+    /// The lifespan of a request that names none.
+    pub default: Lifespan,
+    /// The longest lifespan.
+    pub max: Lifespan,
+}
+
+/// Leave to sign one token. Only [`Policy::decide`] makes one, and only
+/// [`crate::issue`] takes one: an unauthorised token can't be written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    subject: Account,
+    delegate: Option<String>,
+    lifespan: Lifespan,
+    ruling: Ruling,
+    identity: Option<Identity>,
+}
+
+impl Grant {
+    /// Whom the token speaks for: its `sun`.
+    pub fn subject(&self) -> &str {
+        &self.subject.name
+    }
+    /// The service that asked, where it asked for somebody else: `act`.
+    pub fn delegate(&self) -> Option<&str> {
+        self.delegate.as_deref()
+    }
+    /// How long the token lives.
+    pub fn lifespan(&self) -> Lifespan {
+        self.lifespan
+    }
+    /// The rule that gave the lifespan.
+    pub fn ruling(&self) -> Ruling {
+        self.ruling
+    }
+    /// `uid`, `gid` and `id`, where the configuration asks for them.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+}
+
+/// The identity claims of Slurm 26.05 (`use_jwt_client_ids`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The account's uid.
+    pub uid: u32,
+    /// Its primary group.
+    pub gid: u32,
+    /// Its login name.
+    pub name: String,
+    /// Its comment field, or its name: Slurm voids the claims when it's empty.
+    pub gecos: String,
+    /// Its home directory.
+    pub dir: String,
+    /// Its shell; an empty field in passwd(5) means `/bin/sh`.
+    pub shell: String,
+    /// Its groups from `identity_min_gid` on, and the primary one.
+    pub groups: Membership,
+}
+
+/// The groups of [`Identity`], in one of the two forms that Slurm reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// Every group has a name: name to gid.
+    Named(BTreeMap<String, u32>),
+    /// Some group has none.
+    Gids(Vec<u32>),
+}
+
+impl Policy {
+    /// Decides on a token: for the caller itself, or with `target` for that
+    /// account. The only maker of a [`Grant`].
+    pub fn decide(
+        &self,
+        names: &Names,
+        caller: &Account,
+        target: Option<&Account>,
+        asked: Asked,
+    ) -> Result<Grant, Refusal> {
+        match target {
+            Some(target) if target.uid != caller.uid || target.name != caller.name => {
+                let bounds = self.bounds_for_another(names, caller, target)?;
+                self.grant(target, Some(&caller.name), bounds, asked)
+            }
+            _ => self.grant(caller, None, self.bounds(names, caller)?, asked),
+        }
+    }
+
+    /// What an account may have for itself.
+    pub fn bounds(&self, names: &Names, account: &Account) -> Result<Bounds, Refusal> {
+        let privileged = self.refuse_privileged(names, account, true)?;
+        if self.deny_users.contains(&account.name) {
+            return Err(not_allowed(format!(
+                "The policy denies tokens to {}.",
+                account.name
+            )));
+        }
+        if account.uid < self.min_uid && !privileged {
+            return Err(not_allowed(format!(
+                "Accounts with a uid below {} get no token, and {} has uid {}.",
+                self.min_uid, account.name, account.uid
+            )));
+        }
+        if !self.allow_groups.is_empty() && !is_member(names, account, &self.allow_groups)? {
+            return Err(not_allowed(format!(
+                "Only members of {} get tokens, and {} is in none of them.",
+                self.allow_groups.join(", "),
+                account.name
+            )));
+        }
+        self.bounds_by_rule(names, account)
+    }
+
+    /// The delegate entry of a caller.
+    pub fn delegate(&self, caller: &Account) -> Option<&Delegate> {
+        self.delegates.iter().find(|d| d.caller == caller.name)
+    }
+
+    /// What a service may have for `target`: never more than the target itself.
+    fn bounds_for_another(
+        &self,
+        names: &Names,
+        caller: &Account,
+        target: &Account,
+    ) -> Result<Bounds, Refusal> {
+        if matches!(caller.uid, OVERFLOW_UID | NO_UID) {
+            return Err(overflow_uid(caller.uid));
+        }
+        let Some(delegate) = self.delegate(caller) else {
+            return Err(not_allowed(format!(
+                "{} may ask for a token of its own only: the policy names it as no delegate.",
+                caller.name
+            )));
+        };
+        self.refuse_privileged(names, target, false)?;
+        if self.delegates.iter().any(|d| d.caller == target.name) {
+            return Err(not_allowed(format!(
+                "{} is a delegate itself, and nobody gets tokens for a delegate.",
+                target.name
+            )));
+        }
+        if is_member(names, target, std::slice::from_ref(&self.admin_group))? {
+            return Err(not_allowed(format!(
+                "{} is an administrator ({}), and nobody gets tokens for one.",
+                target.name, self.admin_group
+            )));
+        }
+        if is_member(names, target, &delegate.deny_groups)?
+            || !is_member(names, target, &delegate.for_groups)?
+        {
+            return Err(not_allowed(format!(
+                "{} may ask for members of {} only{}, and {} is not one of those.",
+                caller.name,
+                delegate.for_groups.join(", "),
+                if delegate.deny_groups.is_empty() {
+                    String::new()
+                } else {
+                    format!(", save those in {}", delegate.deny_groups.join(", "))
+                },
+                target.name
+            )));
+        }
+        let own = self.bounds(names, target)?;
+        let max = delegate
+            .max_lifespan
+            .map_or(own.max, |cap| cap.min(own.max));
+        Ok(Bounds {
+            ruling: own.ruling,
+            default: own.default.min(max),
+            max,
+        })
+    }
+
+    /// The first rule that matches.
+    fn bounds_by_rule(&self, names: &Names, account: &Account) -> Result<Bounds, Refusal> {
+        for (i, rule) in self.rules.iter().enumerate() {
+            if is_member(names, account, &rule.groups)? || rule.users.contains(&account.name) {
+                let max = rule.max_lifespan.unwrap_or(self.max_lifespan);
+                let default = rule
+                    .default_lifespan
+                    .unwrap_or(self.default_lifespan)
+                    .min(max);
+                return Ok(Bounds {
+                    ruling: Ruling::Rule(i + 1),
+                    default,
+                    max,
+                });
+            }
+        }
+        let max = self.max_lifespan;
+        Ok(Bounds {
+            ruling: Ruling::Default,
+            default: self.default_lifespan.min(max),
+            max,
+        })
+    }
+
+    /// Refuses whoever Slurm would take for root, for `SlurmUser`, or for
+    /// somebody else (design 3). Says whether this is one of the privileged
+    /// whom `allow_privileged` admits, for themselves only (`own`).
+    fn refuse_privileged(
+        &self,
+        names: &Names,
+        account: &Account,
+        own: bool,
+    ) -> Result<bool, Refusal> {
+        let Account { name, uid, .. } = account;
+        if matches!(*uid, OVERFLOW_UID | NO_UID) {
+            return Err(overflow_uid(*uid));
+        }
+        self.judge(name)?;
+        let Some(slurm_uid) = self.slurm_uid.or(names.slurm_uid) else {
+            return Err(Refusal::new(
+                Code::NotAllowed,
+                format!(
+                    "The account {} (SlurmUser) can't be found on this machine, so nobody can be \
+                     told apart from it and nothing is issued.",
+                    self.slurm_user
+                ),
+                "Ask your administrator to set slurm_user, or slurm_uid, in slurm-tokend.toml.",
+            ));
+        };
+        let admitted =
+            |known: &str| own && name == known && self.allow_privileged.iter().any(|p| p == known);
+        let is_root = *uid == 0 || name == "root";
+        let is_slurm = *uid == slurm_uid || *name == self.slurm_user;
+        let passes = (!is_root || (*uid == 0 && admitted("root")))
+            && (!is_slurm || (*uid == slurm_uid && admitted(&self.slurm_user)));
+        if passes {
+            return Ok(is_root || is_slurm);
+        }
+        Err(Refusal::new(
+            Code::PrivilegedUser,
+            format!(
+                "A token for {name} (uid {uid}) could do anything to the cluster: root and {} get none.",
+                self.slurm_user
+            ),
+            "Ask as an ordinary user; only allow_privileged in slurm-tokend.toml admits these two, for themselves.",
+        ))
+    }
+
+    /// Refuses a name that must not become a `sun`. Also asked before a name
+    /// from a request is looked up, so that no odd bytes reach NSS.
+    pub fn judge(&self, name: &str) -> Result<(), Refusal> {
+        let why = match judge_name(name, &self.allow_names) {
+            Ok(()) => return Ok(()),
+            Err(BadName::Numeric) => "is a number, which Slurm would take for a uid",
+            Err(BadName::Odd) => {
+                "is empty, too long, or has a sign, white space, a control or a non-ASCII character"
+            }
+            Err(BadName::NotPortable) => "is not a POSIX portable user name",
+        };
+        let name: String = name.chars().take(64).collect();
+        Err(Refusal::new(
+            Code::PrivilegedUser,
+            format!("No token is made for the name {name:?}: it {why}."),
+            "Ask for an ordinary account; allow_names in slurm-tokend.toml admits names that are merely not portable.",
+        ))
+    }
+
+    fn grant(
+        &self,
+        subject: &Account,
+        delegate: Option<&str>,
+        bounds: Bounds,
+        asked: Asked,
+    ) -> Result<Grant, Refusal> {
+        let lifespan = match asked {
+            Asked::Default => bounds.default,
+            Asked::Max => bounds.max,
+            Asked::Of(lifespan) if lifespan <= bounds.max => lifespan,
+            Asked::Of(lifespan) => {
+                return Err(Refusal {
+                    max_lifespan: Some(bounds.max.seconds()),
+                    ..Refusal::new(
+                        Code::LifespanTooLong,
+                        format!(
+                            "{lifespan} is longer than the {} that {} may have.",
+                            bounds.max, subject.name
+                        ),
+                        "Ask for less, or for \"max\".",
+                    )
+                });
+            }
+        };
+        Ok(Grant {
+            subject: subject.clone(),
+            delegate: delegate.map(ToOwned::to_owned),
+            lifespan,
+            ruling: bounds.ruling,
+            identity: self
+                .identity_claims
+                .then(|| self.identity(subject))
+                .transpose()?,
+        })
+    }
+
+    fn identity(&self, account: &Account) -> Result<Identity, Refusal> {
+        if account.gid == 0 {
+            return Err(Refusal::new(
+                Code::PrivilegedUser,
+                format!(
+                    "The primary group of {} is gid 0, which no token may carry.",
+                    account.name
+                ),
+                "Ask your administrator to give the account a primary group of its own.",
+            ));
+        }
+        let kept = || {
+            account
+                .groups
+                .iter()
+                .filter(|(gid, _)| **gid >= self.identity_min_gid || **gid == account.gid)
+        };
+        let named: Option<BTreeMap<String, u32>> = kept()
+            .map(|(gid, name)| Some((name.clone()?, *gid)))
+            .collect();
+        let or = |text: &str, other: &str| {
+            if text.is_empty() {
+                other.to_owned()
+            } else {
+                text.to_owned()
+            }
+        };
+        Ok(Identity {
+            uid: account.uid,
+            gid: account.gid,
+            name: account.name.clone(),
+            gecos: or(&account.gecos, &account.name),
+            dir: account.dir.clone(),
+            shell: or(&account.shell, "/bin/sh"),
+            groups: named.map_or_else(
+                || Membership::Gids(kept().map(|(gid, _)| *gid).collect()),
+                Membership::Named,
+            ),
+        })
+    }
+
+    /// Every group that the policy names.
+    pub fn named_groups(&self) -> impl Iterator<Item = &str> {
+        let delegates = self.delegates.iter();
+        let admins = delegates.clone().take(1).map(|_| &self.admin_group);
+        self.allow_groups
+            .iter()
+            .chain(self.rules.iter().flat_map(|r| &r.groups))
+            .chain(delegates.flat_map(|d| d.for_groups.iter().chain(&d.deny_groups)))
+            .chain(admins)
+            .map(String::as_str)
+    }
+}
+
+/// Is the account in one of the groups. A group that doesn't resolve refuses:
+/// skipping it could turn a denial into a grant.
+fn is_member(names: &Names, account: &Account, groups: &[String]) -> Result<bool, Refusal> {
+    let mut member = false;
+    for group in groups {
+        let Some(gid) = names.groups.get(group) else {
+            return Err(Refusal::new(
+                Code::NotAllowed,
+                format!(
+                    "The policy names the group {group}, which can't be found on this machine."
+                ),
+                "Ask your administrator to create the group or to mend slurm-tokend.toml.",
+            ));
+        };
+        member |= account.groups.contains_key(gid);
+    }
+    Ok(member)
+}
+
+fn overflow_uid(uid: u32) -> Refusal {
+    Refusal::new(
+        Code::PrivilegedUser,
+        format!("uid {uid} stands for nobody in particular."),
+        "Call from outside the container or user namespace, as yourself.",
+    )
+}
+
+fn not_allowed(message: String) -> Refusal {
+    Refusal::new(
+        Code::NotAllowed,
+        message,
+        "slurm-token whoami says what you may have; your administrator sets it in slurm-tokend.toml.",
+    )
 }

@@ -21,7 +21,11 @@ impl Problem {
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self { place: place.into(), what: what.into(), remedy: remedy.into() }
+        Self {
+            place: place.into(),
+            what: what.into(),
+            remedy: remedy.into(),
+        }
     }
 
     /// A problem with a file.

@@ -268,7 +268,10 @@ impl Request {
         }
         let request = match frame.op.as_ref() {
             "issue" => {
-                return Ok(Self::Issue { lifespan: frame.lifespan, target: frame.target });
+                return Ok(Self::Issue {
+                    lifespan: frame.lifespan,
+                    target: frame.target,
+                });
             }
             "jwks" => Self::Jwks,
             "whoami" => Self::Whoami,
@@ -280,7 +283,10 @@ impl Request {
             (_, true) => "for",
             (false, false) => return Ok(request),
         };
-        Err(malformed(format!("the operation {} takes no field \"{stray}\"", request.operation())))
+        Err(malformed(&format!(
+            "the operation {} takes no field \"{stray}\"",
+            request.operation()
+        )))
     }
 
     /// A request of another version or operation may well have fields that we
@@ -288,14 +294,14 @@ impl Request {
     fn explain(line: &[u8], error: &serde_json::Error) -> Refusal {
         if let Ok(Preamble { v, op }) = serde_json::from_slice(line) {
             match v {
-                None => return malformed("the field \"v\" is missing".into()),
+                None => return malformed("the field \"v\" is missing"),
                 Some(v) if v.as_u64() != Some(u64::from(VERSION)) => {
                     return unsupported_version(&shorten(&v.to_string()));
                 }
                 Some(_) => {}
             }
             match op {
-                None => return malformed("the field \"op\" is missing".into()),
+                None => return malformed("the field \"op\" is missing"),
                 Some(serde_json::Value::String(op))
                     if !matches!(op.as_str(), "issue" | "jwks" | "whoami" | "ping") =>
                 {
@@ -304,7 +310,7 @@ impl Request {
                 Some(_) => {}
             }
         }
-        malformed(shorten(&error.to_string()))
+        malformed(&shorten(&error.to_string()))
     }
 
     /// The line that asks for this, newline included.
@@ -313,11 +319,19 @@ impl Request {
             Self::Issue { lifespan, target } => (lifespan.clone(), target.clone()),
             Self::Jwks | Self::Whoami | Self::Ping => (None, None),
         };
-        line(&RequestFrame { v: VERSION, op: self.operation().into(), lifespan, target })
+        line(
+            &RequestFrame {
+                v: VERSION,
+                op: self.operation().into(),
+                lifespan,
+                target,
+            },
+            128,
+        )
     }
 }
 
-fn malformed(what: String) -> Refusal {
+fn malformed(what: &str) -> Refusal {
     Refusal::new(
         Code::MalformedRequest,
         format!("The request can't be read: {what}."),
@@ -342,7 +356,7 @@ fn unknown_operation(found: &str) -> Refusal {
 }
 
 /// The first 120 characters: a message never repeats a whole request.
-fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     const MOST: usize = 120;
     if text.chars().count() <= MOST {
         return text.to_owned();
@@ -367,7 +381,10 @@ pub struct Issued {
 
 impl fmt::Debug for Issued {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Issued").field("user", &self.user).field("jti", &self.jti).finish_non_exhaustive()
+        f.debug_struct("Issued")
+            .field("user", &self.user)
+            .field("jti", &self.jti)
+            .finish_non_exhaustive()
     }
 }
 
@@ -421,16 +438,43 @@ struct AnswerFrame<T> {
 
 /// The line that answers with `ok`, newline included.
 pub fn ok_line<T: Serialize>(ok: &T) -> Vec<u8> {
-    line(&AnswerFrame { v: VERSION, ok: Some(ok), error: None })
+    line(
+        &AnswerFrame {
+            v: VERSION,
+            ok: Some(ok),
+            error: None,
+        },
+        512,
+    )
+}
+
+/// The line that answers with a token. It is written once, into memory that is
+/// large enough: no copy of the token stays behind.
+pub fn issued_line(issued: &Issued) -> Vec<u8> {
+    line(
+        &AnswerFrame {
+            v: VERSION,
+            ok: Some(issued),
+            error: None,
+        },
+        issued.token.len() + 512,
+    )
 }
 
 /// The line that answers with a refusal, newline included.
 pub fn refusal_line(refusal: &Refusal) -> Vec<u8> {
-    line(&AnswerFrame::<()> { v: VERSION, ok: None, error: Some(refusal.clone()) })
+    line(
+        &AnswerFrame::<()> {
+            v: VERSION,
+            ok: None,
+            error: Some(refusal.clone()),
+        },
+        512,
+    )
 }
 
-fn line<T: Serialize>(frame: &T) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(1024);
+fn line<T: Serialize>(frame: &T, room: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(room);
     // Our frames hold strings, numbers and lists: nothing that JSON can't hold.
     if serde_json::to_writer(&mut bytes, frame).is_err() {
         bytes.clear();
@@ -450,11 +494,19 @@ pub fn parse_answer<T: for<'de> Deserialize<'de>>(
     let frame: AnswerFrame<T> =
         serde_json::from_slice(line).map_err(|e| UnreadableAnswer(e.to_string()))?;
     match frame {
-        AnswerFrame { v: VERSION, ok: Some(ok), error: None } => Ok(Ok(ok)),
-        AnswerFrame { v: VERSION, ok: None, error: Some(refusal) } => Ok(Err(refusal)),
-        AnswerFrame { v, .. } if v != VERSION => {
-            Err(UnreadableAnswer(format!("protocol version {v}, not {VERSION}")))
-        }
+        AnswerFrame {
+            v: VERSION,
+            ok: Some(ok),
+            error: None,
+        } => Ok(Ok(ok)),
+        AnswerFrame {
+            v: VERSION,
+            ok: None,
+            error: Some(refusal),
+        } => Ok(Err(refusal)),
+        AnswerFrame { v, .. } if v != VERSION => Err(UnreadableAnswer(format!(
+            "protocol version {v}, not {VERSION}"
+        ))),
         _ => Err(UnreadableAnswer("neither an answer nor an error".into())),
     }
 }

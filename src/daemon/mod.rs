@@ -1,4 +1,343 @@
-/// Runs the program.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+//! The program `slurm-tokend`.
+//!
+//! ```text
+//!          connections                          what takes time
+//!  kernel ───────────▶ front ─▶ serve ────────▶ directory (accounts, NSS)
+//!                        ▲        │ └─────────▶ signers   (RSA, by turns)
+//!                        └────────┘ park        the log, when it's full
+//! ```
+
+mod connection;
+mod directory;
+mod engine;
+mod front;
+mod listen;
+mod privileges;
+mod quotas;
+mod serve;
+mod signers;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use sd_notify::NotifyState;
+use tokio::runtime::{self, Handle, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::report::{Problem, Problems};
+use directory::Directory;
+use engine::Engine;
+use front::Fronts;
+use quotas::Quotas;
+use signers::Signers;
+
+/// Where the configuration is unless told otherwise.
+const CONFIGURATION: &str = "/etc/slurm/slurm-tokend.toml";
+/// The variable that names another one.
+const CONFIGURATION_VARIABLE: &str = "SLURM_TOKEND_CONF";
+/// A complaint that keeps coming is told once in this time.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
+const USAGE: &str = "\
+Usage: slurm-tokend [--config FILE] [--check]
+
+Serves short-lived Slurm tokens on a Unix socket.
+
+Options:
+  --config FILE  read this configuration; else $SLURM_TOKEND_CONF, or
+                 /etc/slurm/slurm-tokend.toml
+  --check        check configuration and key, say what is wrong, and end
+  -h, --help     show this text
+  -V, --version  show the version
+
+Signals: SIGHUP takes a changed configuration; SIGTERM and SIGINT finish what
+has begun and end. Exit status: 0 done, 1 failed, 2 wrong usage.
+";
+
+/// Everything that a request may need.
+struct Daemon {
+    engine: RwLock<Arc<Engine>>,
+    directory: Directory,
+    quotas: Arc<Quotas>,
+    signers: Arc<Signers>,
+    fronts: Fronts,
+    runtime: Handle,
+    complained: Mutex<Option<Instant>>,
+}
+
+impl Daemon {
+    /// The configuration in force.
+    fn engine(&self) -> Arc<Engine> {
+        Arc::clone(&self.engine.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says something to the journal that a flood could make it say too often.
+    fn complain(&self, what: fmt::Arguments<'_>) {
+        let mut complained = self
+            .complained
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+            *complained = Some(Instant::now());
+            say(what);
+        }
+    }
+}
+
+/// The time, in seconds since 1970: the only clock that tokens go by.
+#[allow(clippy::disallowed_methods, reason = "this is the rim")]
+fn unix_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// One line for the journal. A journal that's gone is no reason to stop.
+fn say(what: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "slurm-tokend: {what}");
+}
+
+struct Arguments {
+    configuration: PathBuf,
+    check: bool,
+}
+
+enum Asked {
+    Run(Arguments),
+    Text(String),
+}
+
+/// Runs the daemon.
+pub fn main() -> ExitCode {
+    let arguments = match arguments() {
+        Ok(Asked::Run(arguments)) => arguments,
+        Ok(Asked::Text(text)) => {
+            return match io::stdout().write_all(text.as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+        Err(error) => {
+            say(format_args!("{error}"));
+            let _ = io::stderr().write_all(b"Try: slurm-tokend --help\n");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problems) => {
+            for problem in &problems.0 {
+                say(format_args!("{problem}"));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn arguments() -> Result<Asked, lexopt::Error> {
+    use lexopt::prelude::{Long, Short};
+    let mut configuration = std::env::var_os(CONFIGURATION_VARIABLE).filter(|v| !v.is_empty());
+    let mut check = false;
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("config") => configuration = Some(parser.value()?),
+            Long("check") => check = true,
+            Short('h') | Long("help") => return Ok(Asked::Text(USAGE.to_owned())),
+            Short('V') | Long("version") => {
+                return Ok(Asked::Text(format!(
+                    "slurm-tokend {}\n",
+                    env!("CARGO_PKG_VERSION")
+                )));
+            }
+            other => return Err(other.unexpected()),
+        }
+    }
+    let configuration = configuration
+        .unwrap_or_else(|| OsString::from(CONFIGURATION))
+        .into();
+    Ok(Asked::Run(Arguments {
+        configuration,
+        check,
+    }))
+}
+
+/// From nothing to serving, and back. Whatever can be wrong is found before
+/// the socket answers.
+fn run(arguments: &Arguments) -> Result<(), Problems> {
+    let mut config = engine::read_configuration(&arguments.configuration)?;
+    config.limits.connections = privileges::make_room(config.limits.connections);
+    let successor = privileges::successor(&config.user, &config.policy);
+    let engine = match (Engine::start(config), successor) {
+        (Ok(engine), Ok(successor)) => (engine, successor),
+        (Err(problems), Ok(_)) => return Err(problems),
+        (Ok(_), Err(problem)) => return Err(problem.into()),
+        (Err(mut problems), Err(problem)) => {
+            problems.0.push(problem);
+            return Err(problems);
+        }
+    };
+    let (engine, successor) = engine;
+    if arguments.check {
+        say(format_args!(
+            "{}: configuration and key are sound; {} signs with kid {}",
+            engine.config.path.display(),
+            engine.issuer.key().algorithm(),
+            engine.issuer.key().kid()
+        ));
+        return Ok(());
+    }
+    let listener = listen::open(&engine.config.socket)?;
+    let own_path = listener.ours.then(|| engine.config.socket.clone());
+    privileges::drop_for_good(successor.as_ref())?;
+    serve_until_told(engine, listener, own_path)
+}
+
+fn serve_until_told(
+    engine: Engine,
+    listener: front::Listener,
+    own_path: Option<PathBuf>,
+) -> Result<(), Problems> {
+    let failed = |error: io::Error| {
+        Problem::new(
+            "threads",
+            format!("the daemon can't start its threads: {error}"),
+            "raise TasksMax= and LimitNPROC=",
+        )
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime: Runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(engine.config.limits.lookups)
+        .thread_name("runtime")
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    let daemon = Arc::new(Daemon {
+        directory: Directory::new(runtime.handle().clone(), &engine.config.limits),
+        engine: RwLock::new(Arc::new(engine)),
+        quotas: Arc::new(Quotas::default()),
+        signers: Signers::start(cores).map_err(failed)?,
+        fronts: Fronts::new().map_err(failed)?,
+        runtime: runtime.handle().clone(),
+        complained: Mutex::new(None),
+    });
+    let signals = runtime
+        .block_on(async { Signals::listen() })
+        .map_err(failed)?;
+    Fronts::start(&daemon, listener).map_err(failed)?;
+    announce(&daemon);
+    runtime.block_on(daemon.reload_until_stopped(signals));
+    notify(&[NotifyState::Stopping]);
+    if let Some(path) = own_path {
+        // Best effort: once root's power is dropped the directory isn't ours.
+        // The next start replaces a socket that nobody listens on.
+        let _ = std::fs::remove_file(path);
+    }
+    daemon.fronts.stop();
+    runtime.block_on(daemon.drain());
+    // A look-up that hangs must not hold up the end.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+struct Signals {
+    hangup: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+impl Daemon {
+    async fn reload_until_stopped(&self, mut signals: Signals) {
+        loop {
+            tokio::select! {
+                _ = signals.hangup.recv() => self.reload().await,
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
+            }
+        }
+    }
+
+    /// Takes the configuration and its key anew: whole, or keeps what it has.
+    async fn reload(&self) {
+        notify(&[NotifyState::Reloading]);
+        let engine = self.engine();
+        let reloaded = tokio::task::spawn_blocking(move || engine.reload()).await;
+        match reloaded {
+            Ok(Ok((mut engine, notes))) => {
+                for note in notes {
+                    say(format_args!("{note}"));
+                }
+                let wanted = engine.config.limits.connections;
+                engine.config.limits.connections = privileges::make_room(wanted);
+                *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(engine);
+                announce(self);
+            }
+            Ok(Err(problems)) => {
+                for problem in &problems.0 {
+                    say(format_args!("{problem}"));
+                }
+                say(format_args!(
+                    "nothing was reloaded: the old configuration and key stay in force"
+                ));
+                notify(&[NotifyState::Ready]);
+            }
+            Err(_) => {
+                say(format_args!("nothing was reloaded: the reload failed"));
+                notify(&[NotifyState::Ready]);
+            }
+        }
+    }
+
+    /// Waits until the last connection has had its answer, or the time is over.
+    async fn drain(&self) {
+        let until = Instant::now() + self.engine().config.limits.stop_timeout;
+        while self.quotas.connections() > 0 && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let left = self.quotas.connections();
+        if left > 0 {
+            say(format_args!(
+                "stopping with {left} connections unfinished: their time is over"
+            ));
+        }
+    }
+}
+
+fn announce(daemon: &Daemon) {
+    let engine = daemon.engine();
+    let key = engine.issuer.key();
+    let status = format!("signing {} with kid {}", key.algorithm(), key.kid());
+    say(format_args!(
+        "ready: {status}, at most {} connections",
+        engine.config.limits.connections
+    ));
+    if key.algorithm() == crate::keys::Algorithm::Hs256 {
+        say(format_args!(
+            "HS256: whoever reads this key can make tokens for anybody, root included; RS256 shares no secret"
+        ));
+    }
+    notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+}
+
+/// Tells systemd, where it listens.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        say(format_args!("systemd was not told: {error}"));
+    }
 }

@@ -47,7 +47,8 @@ impl std::str::FromStr for Algorithm {
 
 /// A key's name in token headers and JWKS (RFC 7515 section 4.1.4): 1 to 128
 /// characters that are safe in a file name, a header and a log line
-/// (letters, digits, `.`, `_`, `-`; no leading `.` or `-`).
+/// (letters, digits, `.`, `_`, `-`; no leading `.`, and no leading `-` but in
+/// a thumbprint's 43 characters of base64url, one in 64 of which begins so).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Kid(String);
 
@@ -55,8 +56,11 @@ impl Kid {
     /// The kid, or none where `name` breaks the rules above.
     pub fn new(name: &str) -> Option<Self> {
         let sound = (1..=128).contains(&name.len())
-            && !name.starts_with(['.', '-'])
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+            && !name.starts_with('.')
+            && (!name.starts_with('-') || (name.len() == 43 && !name.contains('.')))
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
         sound.then(|| Self(name.to_owned()))
     }
 
@@ -69,5 +73,28 @@ impl Kid {
 impl fmt::Display for Kid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kid_is_safe_in_a_file_name_a_header_and_a_log_line() {
+        for name in ["login1-2026-11", "a", "A_b.c", &"k".repeat(128)] {
+            assert!(Kid::new(name).is_some(), "{name}");
+        }
+        for name in [
+            "", ".", "..", ".a", "-a", "a/b", "a b", "a\n", "a\"", "\u{e4}",
+        ] {
+            assert!(Kid::new(name).is_none(), "{name}");
+        }
+        assert!(Kid::new(&"k".repeat(129)).is_none());
+    }
+
+    #[test]
+    fn a_thumbprint_that_begins_with_a_dash_is_a_kid() {
+        assert!(Kid::new("-zbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs").is_some());
     }
 }

@@ -1,1 +1,14 @@
-//! The integration tests: one file a behaviour.
+//! The integration tests: one file a behaviour. They run on a private host:
+//! `make test` sees to that (`tests/host/private`).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod documents;
+mod node;
+mod private_host;
+mod slurm;

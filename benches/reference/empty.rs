@@ -1,0 +1,3 @@
+//! The least that a process costs: what `slurm-token` is measured against.
+
+fn main() {}

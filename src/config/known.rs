@@ -1,0 +1,91 @@
+//! The keys of the configuration file, for messages and for the documents.
+
+/// One key of the configuration file.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its table, such as `policy.rule`; empty at the top of the file.
+    pub section: &'static str,
+    /// Its name in that table.
+    pub name: &'static str,
+    /// What stands in its place where it isn't given, as TOML; none where it
+    /// must be given or where nothing stands in its place.
+    pub default: Option<&'static str>,
+}
+
+const fn key(section: &'static str, name: &'static str, default: &'static str) -> Key {
+    Key {
+        section,
+        name,
+        default: Some(default),
+    }
+}
+
+const fn bare(section: &'static str, name: &'static str) -> Key {
+    Key {
+        section,
+        name,
+        default: None,
+    }
+}
+
+/// Every key that this release knows, in the order of the manual.
+pub const KEYS: [Key; 40] = [
+    key("", "slurm_user", "\"slurm\""),
+    bare("", "slurm_uid"),
+    key("", "allow_privileged", "[]"),
+    key("", "socket", "\"/run/slurm-tokend/slurm-tokend.sock\""),
+    key("", "user", "\"slurm-tokend\""),
+    key("", "admin_group", "\"slurm-admins\""),
+    key("", "state_dir", "\"/var/lib/slurm-tokend\""),
+    bare("signing", "key"),
+    bare("signing", "algorithm"),
+    bare("signing", "kid"),
+    key("token", "default_lifespan", "\"30m\""),
+    key("token", "max_lifespan", "\"12h\""),
+    key("token", "identity_claims", "false"),
+    key("token", "identity_min_gid", "1000"),
+    bare("token", "issuer"),
+    bare("token", "audience"),
+    key("policy", "min_uid", "1000"),
+    key("policy", "allow_groups", "[]"),
+    key("policy", "deny_users", "[]"),
+    key("policy", "allow_names", "[]"),
+    key("policy.rule", "users", "[]"),
+    key("policy.rule", "groups", "[]"),
+    bare("policy.rule", "default_lifespan"),
+    bare("policy.rule", "max_lifespan"),
+    bare("policy.delegate", "caller"),
+    bare("policy.delegate", "for_groups"),
+    key("policy.delegate", "deny_groups", "[]"),
+    bare("policy.delegate", "max_lifespan"),
+    key("limits", "connections", "12000"),
+    key("limits", "connections_per_user", "64"),
+    key("limits", "tokens_per_minute", "600"),
+    key("limits", "burst", "100"),
+    key("limits", "lookups", "32"),
+    key("limits", "lookup_timeout", "\"5s\""),
+    key("limits", "account_cache", "\"30s\""),
+    key("limits", "request_timeout", "\"5s\""),
+    key("limits", "idle_timeout", "\"1m\""),
+    key("limits", "stop_timeout", "\"10s\""),
+    key("audit", "sink", "\"syslog\""),
+    key("audit", "required", "true"),
+];
+
+/// Tables and keys of later releases: accepting them would promise what they
+/// don't do here.
+pub(super) const NOT_SERVED: [(&str, &str); 4] = [
+    ("", "http"),
+    ("", "verify"),
+    ("token", "max_session"),
+    ("policy.delegate", "http"),
+];
+
+/// Where a key belongs, as people write it: `[token]`, or the top of the file.
+pub(super) fn place_of(section: &str) -> String {
+    match section {
+        "" => "the top of the file, before the first [table]".into(),
+        "policy.rule" | "policy.delegate" => format!("[[{section}]]"),
+        _ => format!("[{section}]"),
+    }
+}

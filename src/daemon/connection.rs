@@ -1,0 +1,183 @@
+//! One peer's connection: bytes in, lines out of them, answers back. Nothing
+//! here ever waits.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv, send};
+use zeroize::Zeroizing;
+
+use crate::caller::Caller;
+use crate::daemon::quotas::Seat;
+use crate::wire::MAX_REQUEST;
+
+/// How much is read at once. Requests have some 40 bytes.
+const READ: usize = 4096;
+
+/// A connection, between two of the things that happen to it. Idle, it costs
+/// no more than this.
+pub struct Connection {
+    stream: UnixStream,
+    /// Who is at the other end.
+    pub caller: Caller,
+    _seat: Seat,
+    /// What has arrived and isn't served yet.
+    inbox: Vec<u8>,
+    /// What the peer hasn't read yet; it holds a token.
+    outbox: Zeroizing<Vec<u8>>,
+    sent: usize,
+    /// When the peer's time for what it's doing is over.
+    pub deadline: Option<Instant>,
+    /// Where it waits: the front, and its key there.
+    pub home: Option<(usize, u64)>,
+    /// Accepted and not waited for yet: most callers have one request, which
+    /// is there already, and then nothing more.
+    pub fresh: bool,
+}
+
+/// What a read gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// Something.
+    Data,
+    /// Nothing now.
+    Nothing,
+    /// The peer will send no more.
+    End,
+}
+
+/// The next request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Line {
+    /// A whole one, without its newline.
+    Whole(Vec<u8>),
+    /// More than [`MAX_REQUEST`] bytes.
+    TooLong,
+    /// None, or only the beginning of one.
+    Incomplete,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub fn new(stream: UnixStream, caller: Caller, seat: Seat) -> Self {
+        Self {
+            stream,
+            caller,
+            _seat: seat,
+            inbox: Vec::new(),
+            outbox: Zeroizing::default(),
+            sent: 0,
+            deadline: None,
+            home: None,
+            fresh: true,
+        }
+    }
+
+    /// Reads what is there now, once.
+    pub fn fill(&mut self) -> Result<Fill, Errno> {
+        let mut bytes = [0; READ];
+        match recv(self.stream.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => Ok(Fill::End),
+            Ok(n) => {
+                self.inbox.extend_from_slice(&bytes[..n]);
+                Ok(Fill::Data)
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(Fill::Nothing),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Takes the next request out of what has arrived.
+    pub fn line(&mut self) -> Line {
+        match take_line(&mut self.inbox) {
+            Line::Whole(line) => {
+                if self.inbox.is_empty() {
+                    self.inbox = Vec::new();
+                }
+                Line::Whole(line)
+            }
+            other => other,
+        }
+    }
+
+    /// Has the beginning of a request arrived.
+    pub fn is_midway(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
+    /// Sends an answer, or as much of it as the peer has room for.
+    pub fn send(&mut self, answer: Zeroizing<Vec<u8>>) -> Result<(), Errno> {
+        self.outbox = answer;
+        self.sent = 0;
+        self.flush()
+    }
+
+    /// Is there something that the peer hasn't taken.
+    pub fn is_unsent(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Sends more of what is left.
+    pub fn flush(&mut self) -> Result<(), Errno> {
+        const FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
+        while self.sent < self.outbox.len() {
+            match send(self.stream.as_raw_fd(), &self.outbox[self.sent..], FLAGS) {
+                Ok(n) => self.sent += n,
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        self.outbox = Zeroizing::default();
+        Ok(())
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+fn take_line(inbox: &mut Vec<u8>) -> Line {
+    match inbox.iter().position(|b| *b == b'\n') {
+        Some(end) if end > MAX_REQUEST => Line::TooLong,
+        Some(end) => {
+            let mut line: Vec<u8> = inbox.drain(..=end).collect();
+            line.pop();
+            Line::Whole(line)
+        }
+        None if inbox.len() > MAX_REQUEST => Line::TooLong,
+        None => Line::Incomplete,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_out_whole_and_in_order() {
+        let mut inbox = b"one\ntwo\nthr".to_vec();
+        assert_eq!(take_line(&mut inbox), Line::Whole(b"one".to_vec()));
+        assert_eq!(take_line(&mut inbox), Line::Whole(b"two".to_vec()));
+        assert_eq!(take_line(&mut inbox), Line::Incomplete);
+        inbox.extend_from_slice(b"ee\n");
+        assert_eq!(take_line(&mut inbox), Line::Whole(b"three".to_vec()));
+        assert!(inbox.is_empty());
+    }
+
+    #[test]
+    fn a_request_may_have_16_kib_and_not_one_byte_more() {
+        let mut inbox = vec![b'x'; MAX_REQUEST];
+        assert_eq!(take_line(&mut inbox), Line::Incomplete);
+        inbox.push(b'\n');
+        assert!(matches!(take_line(&mut inbox), Line::Whole(line) if line.len() == MAX_REQUEST));
+        let mut inbox = vec![b'x'; MAX_REQUEST + 1];
+        assert_eq!(take_line(&mut inbox), Line::TooLong);
+        inbox.push(b'\n');
+        assert_eq!(take_line(&mut inbox), Line::TooLong);
+    }
+}

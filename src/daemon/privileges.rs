@@ -1,0 +1,97 @@
+//! Root's power is given up for good once the key is read and the socket bound.
+
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{Uid, User, geteuid, setgroups, setresgid, setresuid, setuid};
+
+use crate::account::{NO_UID, OVERFLOW_UID};
+use crate::policy::Policy;
+use crate::report::Problem;
+
+/// Whom the daemon will become; checked before anything listens. None when it
+/// wasn't started as root.
+pub fn successor(name: &str, policy: &Policy) -> Result<Option<User>, Problem> {
+    if !geteuid().is_root() {
+        return Ok(None);
+    }
+    let place = "user";
+    let Ok(Some(user)) = User::from_name(name) else {
+        return Err(Problem::new(
+            place,
+            format!("there is no account {name} for the daemon to become"),
+            format!(
+                "make it with: useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
+            ),
+        ));
+    };
+    let slurm_uid = policy.slurm_uid.or_else(|| {
+        User::from_name(&policy.slurm_user)
+            .ok()
+            .flatten()
+            .map(|slurm| slurm.uid.as_raw())
+    });
+    let uid = user.uid.as_raw();
+    if matches!(uid, 0 | OVERFLOW_UID | NO_UID) || Some(uid) == slurm_uid {
+        return Err(Problem::new(
+            place,
+            format!(
+                "{name} has uid {uid}: root, nobody and SlurmUser are too powerful or too common"
+            ),
+            "name a system account that serves nothing else, such as slurm-tokend",
+        ));
+    }
+    Ok(Some(user))
+}
+
+/// Becomes `successor` for good. Called before there are threads.
+pub fn drop_for_good(successor: Option<&User>) -> Result<(), Problem> {
+    let failed = |what: &str, errno: Errno| {
+        Problem::new(
+            "user",
+            format!("{what}: {}", errno.desc()),
+            "start the daemon as root, or as its own user",
+        )
+    };
+    if let Some(user) = successor {
+        setgroups(&[]).map_err(|e| failed("supplementary groups can't be dropped", e))?;
+        setresgid(user.gid, user.gid, user.gid)
+            .map_err(|e| failed("the group can't be changed", e))?;
+        setresuid(user.uid, user.uid, user.uid)
+            .map_err(|e| failed("the user can't be changed", e))?;
+        if setuid(Uid::from_raw(0)).is_ok() {
+            return Err(failed("root's power could be taken back", Errno::EPERM));
+        }
+    }
+    prctl::set_no_new_privs().map_err(|e| failed("no_new_privs can't be set", e))?;
+    // Nobody but root may trace us or read our memory, and no core is written.
+    prctl::set_dumpable(false).map_err(|e| failed("dumpable can't be cleared", e))?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(|e| failed("core files can't be forbidden", e))
+}
+
+/// Raises the limit on descriptors so that `connections` fit; says how many do.
+pub fn make_room(connections: usize) -> usize {
+    /// What the daemon itself has open, generously.
+    const OWN: u64 = 128;
+    let wanted = u64::try_from(connections)
+        .unwrap_or(u64::MAX)
+        .saturating_add(OWN);
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return connections;
+    };
+    let mut room = soft;
+    if soft < wanted {
+        let hard = if geteuid().is_root() {
+            hard.max(wanted)
+        } else {
+            hard
+        };
+        let raised = wanted.min(hard);
+        if setrlimit(Resource::RLIMIT_NOFILE, raised, hard).is_ok() {
+            room = raised;
+        }
+    }
+    usize::try_from(room.min(wanted).saturating_sub(OWN))
+        .unwrap_or(connections)
+        .max(1)
+}

@@ -1,0 +1,328 @@
+//! A login node: the programs installed, a system log that is read, daemons
+//! started as root, and users who run the client. On the private host only.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{LazyLock, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// Far longer than anything here takes, so that only a hang reaches it.
+const HANG: Duration = Duration::from_secs(120);
+
+const KEYS: &str = "/etc/slurm/token-keys";
+
+/// A user of the private host (`tests/host/passwd`).
+pub struct User {
+    pub name: &'static str,
+    pub uid: u32,
+}
+
+pub const ALICE: User = User {
+    name: "alice",
+    uid: 2001,
+};
+pub const BOB: User = User {
+    name: "bob",
+    uid: 2002,
+};
+
+impl User {
+    /// A command that the user runs, with the environment of a new session.
+    pub fn runs(&self, program: &str) -> Command {
+        LazyLock::force(&NODE);
+        let mut command = Command::new("setpriv");
+        command
+            .args([
+                "--reuid",
+                self.name,
+                "--regid",
+                self.name,
+                "--init-groups",
+                program,
+            ])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("USER", self.name)
+            .env("HOME", format!("/var/home/{}", self.name))
+            .stdin(Stdio::null());
+        command
+    }
+}
+
+/// Installs the programs where everybody can run them, which a target
+/// directory under /root is not, and takes what is sent to the system log.
+static NODE: LazyLock<()> = LazyLock::new(|| {
+    assert!(
+        Path::new("/var/home/alice").exists(),
+        "run this inside tests/host/private"
+    );
+    fs::copy(env!("CARGO_BIN_EXE_slurm-tokend"), "/usr/sbin/slurm-tokend").unwrap();
+    fs::copy(
+        env!("CARGO_BIN_EXE_slurm-tokenctl"),
+        "/usr/sbin/slurm-tokenctl",
+    )
+    .unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_slurm-token"), "/usr/bin/slurm-token").unwrap();
+    mkdir(KEYS);
+
+    let log = UnixDatagram::bind("/dev/log").unwrap();
+    fs::set_permissions("/dev/log", fs::Permissions::from_mode(0o666)).unwrap();
+    thread::spawn(move || {
+        let mut record = [0; 8192];
+        while let Ok(size) = log.recv(&mut record) {
+            let record = String::from_utf8(record[..size].to_vec()).unwrap();
+            RECORDS.lock().unwrap().push(record);
+        }
+    });
+});
+
+/// What the daemons have sent to the system log, oldest first.
+static RECORDS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The audit records of one daemon, so far.
+pub fn records(daemon: &Daemon) -> Vec<String> {
+    let ident = format!("slurm-tokend[{}]: ", daemon.pid());
+    let records = RECORDS.lock().unwrap();
+    records
+        .iter()
+        .filter(|record| record.contains(&ident))
+        .cloned()
+        .collect()
+}
+
+/// A running daemon; it's told to stop when dropped.
+pub struct Daemon {
+    child: Child,
+    name: String,
+    socket: PathBuf,
+}
+
+impl Daemon {
+    /// Starts a daemon of this name as root, which signs with `key`.
+    pub fn start(name: &str, algorithm: &str, key: &Path) -> Self {
+        Self::with(name, algorithm, key, "", "")
+    }
+
+    /// The same with more configuration: `top` before the first table, and
+    /// `tables` after `[signing]`.
+    pub fn with(name: &str, algorithm: &str, key: &Path, top: &str, tables: &str) -> Self {
+        Self::configure(name, algorithm, key, top, tables);
+        Self::run(name)
+    }
+
+    /// Writes the configuration of the daemon of this name.
+    pub fn configure(name: &str, algorithm: &str, key: &Path, top: &str, tables: &str) {
+        LazyLock::force(&NODE);
+        let socket = Self::socket_of(name);
+        mkdir(socket.parent().unwrap().to_str().unwrap());
+        let text = format!(
+            "socket = {socket:?}\n\
+             state_dir = \"/var/lib/slurm-tokend-{name}\"\n\
+             {top}\n\
+             [signing]\n\
+             key = {key:?}\n\
+             algorithm = \"{algorithm}\"\n\
+             {tables}\n"
+        );
+        fs::write(Self::configuration_of(name), text).unwrap();
+    }
+
+    /// Where the configuration of the daemon of this name is.
+    pub fn configuration_of(name: &str) -> PathBuf {
+        PathBuf::from(format!("/etc/slurm/slurm-tokend@{name}.toml"))
+    }
+
+    /// Where the daemon of this name listens.
+    pub fn socket_of(name: &str) -> PathBuf {
+        PathBuf::from(format!("/run/slurm-tokend-{name}/slurm-tokend.sock"))
+    }
+
+    /// The daemon of this name, not started yet.
+    pub fn command(name: &str) -> Command {
+        LazyLock::force(&NODE);
+        let mut command = Command::new("/usr/sbin/slurm-tokend");
+        command
+            .env_clear()
+            .env("SLURM_TOKEND_CONF", Self::configuration_of(name))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command
+    }
+
+    /// Starts the daemon of this name with the configuration that it has.
+    pub fn run(name: &str) -> Self {
+        let child = Self::command(name)
+            .stderr(File::create(Self::journal_of(name)).unwrap())
+            .spawn()
+            .unwrap();
+        let mut daemon = Self {
+            child,
+            name: name.to_owned(),
+            socket: Self::socket_of(name),
+        };
+        until("the daemon to listen", || {
+            if let Some(status) = daemon.child.try_wait().unwrap() {
+                panic!("the daemon ended, {status}: {}", daemon.journal());
+            }
+            daemon.journal().contains("ready: ")
+        });
+        daemon
+    }
+
+    fn journal_of(name: &str) -> PathBuf {
+        PathBuf::from(format!("/tmp/slurm-tokend-{name}.log"))
+    }
+
+    /// What it has said on standard error.
+    pub fn journal(&self) -> String {
+        fs::read_to_string(Self::journal_of(&self.name)).unwrap()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Is it still running.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// Where the client finds it.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// What the user gets from `slurm-token ARGS`.
+    pub fn client(&self, user: &User, args: &[&str]) -> String {
+        let mut client = user.runs("slurm-token");
+        client.args(args).env("SLURM_TOKEND_SOCKET", &self.socket);
+        stdout(client.output().unwrap()).trim_end().to_owned()
+    }
+
+    /// Its answer to one line, asked by this process: by root.
+    pub fn ask(&self, line: &str) -> Value {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.write_all(line.as_bytes()).unwrap();
+        stream.write_all(b"\n").unwrap();
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).unwrap();
+        serde_json::from_str(&answer).unwrap()
+    }
+
+    /// Its answer to one line, asked by a process of that uid: any number will do.
+    pub fn ask_as(&self, uid: u32, line: &str) -> Value {
+        let mut socat = Command::new("socat")
+            .args([
+                "-t",
+                "60",
+                "-",
+                &format!("UNIX-CONNECT:{}", self.socket.display()),
+            ])
+            .uid(uid)
+            .gid(uid)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        writeln!(socat.stdin.take().unwrap(), "{line}").unwrap();
+        serde_json::from_str(&stdout(socat.wait_with_output().unwrap())).unwrap()
+    }
+
+    /// The set of public keys that it serves to anybody.
+    pub fn jwks(&self) -> Value {
+        self.ask(r#"{"v":1,"op":"jwks"}"#)["ok"].take()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.runs() {
+            self.signal(Signal::SIGTERM);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// A new key; slurmctld, too, reads one for HS256.
+pub fn generate_key(algorithm: &str, file: &str) -> PathBuf {
+    LazyLock::force(&NODE);
+    let path = Path::new(KEYS).join(file);
+    let mut generate = Command::new("slurm-tokenctl");
+    generate
+        .args(["key", "generate", "--alg", algorithm, "--out"])
+        .arg(&path);
+    stdout(generate.output().unwrap());
+    stdout(
+        Command::new("chown")
+            .arg("slurm:")
+            .arg(&path)
+            .output()
+            .unwrap(),
+    );
+    path
+}
+
+/// The JWKS that a sysadmin builds of these keys.
+pub fn build_jwks(keys: &[&Path]) -> Value {
+    let built = Command::new("slurm-tokenctl")
+        .args(["jwks", "build"])
+        .args(keys)
+        .output();
+    serde_json::from_str(&stdout(built.unwrap())).unwrap()
+}
+
+/// Puts a JWKS where slurmctld reads it, as a whole: by rename.
+pub fn publish(jwks: &Value, file: &str) -> PathBuf {
+    let path = Path::new("/etc/slurm").join(file);
+    let new = path.with_extension("new");
+    fs::write(&new, jwks.to_string()).unwrap();
+    fs::rename(&new, &path).unwrap();
+    path
+}
+
+/// Waits for something that must come sooner or later.
+pub fn until(what: &str, mut reached: impl FnMut() -> bool) {
+    let deadline = Instant::now() + HANG;
+    while !reached() {
+        assert!(Instant::now() < deadline, "waited too long for {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The standard output of a command that must have succeeded.
+pub fn stdout(output: Output) -> String {
+    assert!(
+        output.status.success(),
+        "{}: {}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn mkdir(path: &str) {
+    fs::create_dir_all(path).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
