@@ -180,6 +180,7 @@ fn read_line(stream: &mut UnixStream, deadline: Instant) -> Result<Line, Trouble
 /// tested against it, in `tests/it/client.rs`.
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixListener;
     use std::thread::JoinHandle;
 
@@ -188,46 +189,59 @@ mod tests {
     };
 
     use super::*;
-    use crate::wire::{Pong, Refusal, ok_line, refusal_line};
+    use crate::wire::{Pong, Refusal, refusal_line};
 
     const PONG: &[u8] = b"{\"v\":1,\"ok\":{\"version\":\"9\"}}\n";
 
-    /// Serves one connection after the other, each in its own way, and yields
-    /// what was asked on them.
-    fn serve(
-        path: &Path,
-        ways: Vec<fn(&mut UnixStream, &mut Vec<u8>)>,
-    ) -> JoinHandle<Vec<Vec<u8>>> {
-        let listener = UnixListener::bind(path).unwrap();
-        std::thread::spawn(move || {
-            let serve_one = |way: fn(&mut UnixStream, &mut Vec<u8>)| {
-                let (mut stream, mut asked) = (listener.accept().unwrap().0, Vec::new());
-                way(&mut stream, &mut asked);
-                asked
-            };
-            ways.into_iter().map(serve_one).collect()
+    /// How a connection is served; it yields what was asked on it.
+    type Way = Box<dyn Fn(&mut UnixStream) -> Vec<u8> + Send>;
+
+    /// Reads all that is asked, then says this.
+    fn says(answer: &[u8]) -> Way {
+        let answer = answer.to_vec();
+        Box::new(move |stream| {
+            let mut asked = Vec::new();
+            stream.read_to_end(&mut asked).unwrap();
+            stream.write_all(&answer).unwrap();
+            asked
         })
     }
 
-    fn ping(ways: Vec<fn(&mut UnixStream, &mut Vec<u8>)>) -> (Result<Pong, Failure>, Vec<Vec<u8>>) {
+    /// Says this over and over without reading, for as long as it's heard.
+    fn repeats(piece: &'static [u8], pause: Duration) -> Way {
+        Box::new(move |stream| {
+            while stream.write_all(piece).is_ok() {
+                std::thread::sleep(pause);
+            }
+            Vec::new()
+        })
+    }
+
+    fn closes() -> Way {
+        Box::new(|_| Vec::new())
+    }
+
+    /// Serves one connection after the other, each in its own way.
+    fn serve(path: &Path, ways: Vec<Way>) -> JoinHandle<Vec<Vec<u8>>> {
+        let listener = UnixListener::bind(path).unwrap();
+        std::thread::spawn(move || {
+            ways.into_iter()
+                .map(|way| way(&mut listener.accept().unwrap().0))
+                .collect()
+        })
+    }
+
+    /// Pings a daemon that serves in these ways.
+    fn ping(ways: Vec<Way>) -> (Result<Pong, Failure>, Vec<Vec<u8>>) {
+        ping_within(Duration::from_secs(5), ways)
+    }
+
+    fn ping_within(patience: Duration, ways: Vec<Way>) -> (Result<Pong, Failure>, Vec<Vec<u8>>) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
         let server = serve(&path, ways);
-        let answer = ask_within(&path, &Request::Ping, Duration::from_secs(5));
+        let answer = ask_within(&path, &Request::Ping, patience);
         (answer, server.join().unwrap())
-    }
-
-    /// Reads all that is asked, then answers.
-    fn answers(stream: &mut UnixStream, asked: &mut Vec<u8>) {
-        stream.read_to_end(asked).unwrap();
-        stream.write_all(PONG).unwrap();
-    }
-
-    fn closes(_: &mut UnixStream, _: &mut Vec<u8>) {}
-
-    fn closes_halfway(stream: &mut UnixStream, asked: &mut Vec<u8>) {
-        stream.read_to_end(asked).unwrap();
-        stream.write_all(&PONG[..10]).unwrap();
     }
 
     fn what<T: std::fmt::Debug>(answer: Result<T, Failure>) -> String {
@@ -240,43 +254,44 @@ mod tests {
 
     #[test]
     fn one_request_is_sent_and_nothing_more_follows() {
-        let (answer, asked) = ping(vec![answers]);
+        let (answer, asked) = ping(vec![says(PONG)]);
         assert_eq!(answer.unwrap().version, "9");
         assert_eq!(asked, [b"{\"v\":1,\"op\":\"ping\"}\n"]);
     }
 
     #[test]
     fn a_connection_that_closes_unanswered_is_tried_once_more() {
-        let (answer, _) = ping(vec![closes, answers]);
+        let (answer, _) = ping(vec![closes(), says(PONG)]);
         assert_eq!(answer.unwrap().version, "9");
     }
 
     #[test]
     fn half_an_answer_is_none() {
-        let (answer, _) = ping(vec![closes_halfway, answers]);
+        let (answer, _) = ping(vec![says(&PONG[..10]), says(PONG)]);
         assert_eq!(answer.unwrap().version, "9");
     }
 
     #[test]
     fn a_daemon_that_is_stopping_is_asked_once_more() {
-        let (answer, _) = ping(vec![
-            |stream, asked| {
-                stream.read_to_end(asked).unwrap();
-                let refusal = Refusal::new(Code::ShuttingDown, "The daemon is stopping.", "Wait.");
-                stream.write_all(&refusal_line(&refusal)).unwrap();
-            },
-            answers,
-        ]);
+        let stopping = Refusal::new(Code::ShuttingDown, "The daemon is stopping.", "Wait.");
+        let (answer, _) = ping(vec![says(&refusal_line(&stopping)), says(PONG)]);
         assert_eq!(answer.unwrap().version, "9");
     }
 
     #[test]
     fn a_connection_that_closes_twice_unanswered_reaches_nobody() {
-        let (answer, _) = ping(vec![closes, closes_halfway]);
+        let (answer, _) = ping(vec![closes(), says(&PONG[..10])]);
         assert_eq!(
             what(answer),
             "not reached: the daemon closed the connection twice without an answer"
         );
+    }
+
+    #[test]
+    fn a_refusal_is_not_asked_again() {
+        let busy = Refusal::new(Code::Busy, "There is no room.", "Try again.");
+        let (answer, _) = ping(vec![says(&refusal_line(&busy))]);
+        assert!(matches!(answer, Err(Failure::Refused(refusal)) if refusal == busy));
     }
 
     #[test]
@@ -292,7 +307,7 @@ mod tests {
                 drop(listener);
                 drop(first);
                 std::thread::sleep(Duration::from_millis(100));
-                serve(&path, vec![answers]).join().unwrap()
+                serve(&path, vec![says(PONG)]).join().unwrap()
             }
         });
         let answer: Pong = ask_within(&path, &Request::Ping, Duration::from_secs(5)).unwrap();
@@ -302,42 +317,36 @@ mod tests {
 
     #[test]
     fn an_answer_that_comes_before_the_question_is_taken() {
-        let (answer, _) = ping(vec![|stream, _| stream.write_all(PONG).unwrap()]);
+        let (answer, _) = ping(vec![Box::new(|stream| {
+            stream.write_all(PONG).unwrap();
+            Vec::new()
+        })]);
         assert_eq!(answer.unwrap().version, "9");
     }
 
     #[test]
     fn an_answer_in_many_pieces_is_taken() {
-        let (answer, _) = ping(vec![|stream, asked| {
-            stream.read_to_end(asked).unwrap();
+        let (answer, _) = ping(vec![Box::new(|stream| {
             for byte in PONG {
                 stream.write_all(&[*byte]).unwrap();
                 std::thread::yield_now();
             }
-        }]);
+            Vec::new()
+        })]);
         assert_eq!(answer.unwrap().version, "9");
     }
 
     #[test]
     fn what_is_no_answer_is_refused_and_not_repeated() {
-        let no_answers: [fn(&mut UnixStream, &mut Vec<u8>); 6] = [
-            |stream, _| stream.write_all(b"eyJsecret\n").unwrap(),
-            |stream, _| stream.write_all(b"\n").unwrap(),
-            |stream, _| stream.write_all(b"\xff\xfe\0\n").unwrap(),
-            |stream, _| {
-                stream
-                    .write_all(b"{\"v\":1,\"ok\":\"eyJsecret\"}\n")
-                    .unwrap()
-            },
-            |stream, _| {
-                stream
-                    .write_all(b"{\"v\":2,\"ok\":{\"version\":\"9\"}}\n")
-                    .unwrap()
-            },
-            |stream, _| stream.write_all(&ok_line(&"eyJsecret")).unwrap(),
-        ];
-        for no_answer in no_answers {
-            let (answer, _) = ping(vec![no_answer]);
+        for no_answer in [
+            b"eyJsecret\n".as_slice(),
+            b"\n",
+            b"\xff\xfe\0\n",
+            b"{\"v\":1,\"ok\":\"eyJsecret\"}\n",
+            b"{\"v\":1,\"ok\":{\"version\":\"9\"},\"error\":\"eyJsecret\"}\n",
+            b"{\"v\":2,\"ok\":{\"version\":\"9\"}}\n",
+        ] {
+            let (answer, _) = ping(vec![says(no_answer)]);
             let told = answer.as_ref().unwrap_err().told_by("slurm-token");
             assert!(!told.contains("eyJsecret"), "{told}");
             assert_eq!(
@@ -349,10 +358,7 @@ mod tests {
 
     #[test]
     fn an_answer_without_end_is_refused() {
-        let (answer, _) = ping(vec![|stream, asked| {
-            stream.read_to_end(asked).unwrap();
-            while stream.write_all(&[b' '; 4096]).is_ok() {}
-        }]);
+        let (answer, _) = ping(vec![repeats(&[b' '; 4096], Duration::ZERO)]);
         assert_eq!(
             what(answer),
             format!("failed: the answer is longer than {MAX_ANSWER} bytes")
@@ -361,13 +367,8 @@ mod tests {
 
     #[test]
     fn the_longest_answer_is_taken() {
-        let (answer, _) = ping(vec![|stream, asked| {
-            stream.read_to_end(asked).unwrap();
-            stream
-                .write_all(&vec![b' '; MAX_ANSWER + 1 - PONG.len()])
-                .unwrap();
-            stream.write_all(PONG).unwrap();
-        }]);
+        let longest = [vec![b' '; MAX_ANSWER + 1 - PONG.len()], PONG.to_vec()].concat();
+        let (answer, _) = ping(vec![says(&longest)]);
         assert_eq!(answer.unwrap().version, "9");
     }
 
@@ -386,22 +387,12 @@ mod tests {
 
     #[test]
     fn a_daemon_that_trickles_for_ever_is_given_up() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s");
-        let server = serve(
-            &path,
-            vec![|stream, _| {
-                while stream.write_all(b" ").is_ok() {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-            }],
-        );
-        let answer: Result<Pong, _> = ask_within(&path, &Request::Ping, Duration::from_millis(100));
+        let trickle = repeats(b" ", Duration::from_millis(5));
+        let (answer, _) = ping_within(Duration::from_millis(100), vec![trickle]);
         assert_eq!(
             what(answer),
             "not reached: the daemon gave no answer within 0 seconds"
         );
-        server.join().unwrap();
     }
 
     #[test]
@@ -419,9 +410,9 @@ mod tests {
             .unwrap()
         };
         let (listener, first) = (unix(), unix());
-        bind(std::os::fd::AsRawFd::as_raw_fd(&listener), &address).unwrap();
+        bind(listener.as_raw_fd(), &address).unwrap();
         listen(&listener, Backlog::new(0).unwrap()).unwrap();
-        connect(std::os::fd::AsRawFd::as_raw_fd(&first), &address).unwrap();
+        connect(first.as_raw_fd(), &address).unwrap();
         let answer: Result<Pong, _> = ask_within(&path, &Request::Ping, Duration::from_millis(50));
         assert_eq!(
             what(answer),
