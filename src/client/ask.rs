@@ -25,13 +25,21 @@ pub(super) fn ask<T: for<'de> Deserialize<'de>>(
     path: &Path,
     request: &Request,
 ) -> Result<T, Failure> {
+    ask_within(path, request, PATIENCE)
+}
+
+fn ask_within<T: for<'de> Deserialize<'de>>(
+    path: &Path,
+    request: &Request,
+    patience: Duration,
+) -> Result<T, Failure> {
     let line = request.to_line();
     if line.len() > MAX_REQUEST + 1 {
         return Err(Failure::Usage(format!(
             "what is asked for is longer than {MAX_REQUEST} bytes"
         )));
     }
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     let mut answer = exchange(&mut socket::connect(path, deadline, None)?, &line, deadline);
     if answer
         .as_ref()
@@ -41,7 +49,7 @@ pub(super) fn ask<T: for<'de> Deserialize<'de>>(
         let mut stream = socket::connect(path, deadline, Some(restarted))?;
         answer = exchange(&mut stream, &line, deadline);
     }
-    let answer = answer.map_err(|trouble| trouble.at(path))?;
+    let answer = answer.map_err(|trouble| trouble.at(path, patience))?;
     match wire::parse_answer(&answer.0) {
         Ok(answer) => answer.map_err(Failure::Refused),
         // What serde says of the answer may quote it, and a token with it.
@@ -77,9 +85,8 @@ impl Trouble {
         matches!(self, Self::Closed)
     }
 
-    fn at(self, path: &Path) -> Failure {
+    fn at(self, path: &Path, patience: Duration) -> Failure {
         let later = "try again in a while, and tell your administrator if this lasts";
-        let seconds = PATIENCE.as_secs();
         match self {
             Self::Closed => Failure::NotReached(Problem::at(
                 path,
@@ -88,7 +95,10 @@ impl Trouble {
             )),
             Self::Silent => Failure::NotReached(Problem::at(
                 path,
-                format!("the daemon gave no answer within {seconds} seconds"),
+                format!(
+                    "the daemon gave no answer within {} seconds",
+                    patience.as_secs()
+                ),
                 later,
             )),
             Self::TooLong => Failure::Failed(Problem::at(
@@ -163,5 +173,261 @@ fn read_line(stream: &mut UnixStream, deadline: Instant) -> Result<Line, Trouble
         if answer.0.len() == ROOM {
             return Err(Trouble::TooLong);
         }
+    }
+}
+
+/// Faults that the real daemon can't be made to have; what it does have is
+/// tested against it, in `tests/it/client.rs`.
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixListener;
+    use std::thread::JoinHandle;
+
+    use nix::sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen,
+    };
+
+    use super::*;
+    use crate::wire::{Pong, Refusal, refusal_line};
+
+    const PONG: &[u8] = b"{\"v\":1,\"ok\":{\"version\":\"9\"}}\n";
+
+    /// How a connection is served; it yields what was asked on it.
+    type Way = Box<dyn Fn(&mut UnixStream) -> Vec<u8> + Send>;
+
+    /// Reads all that is asked, then says this.
+    fn says(answer: &[u8]) -> Way {
+        let answer = answer.to_vec();
+        Box::new(move |stream| {
+            let mut asked = Vec::new();
+            stream.read_to_end(&mut asked).unwrap();
+            stream.write_all(&answer).unwrap();
+            asked
+        })
+    }
+
+    /// Says this over and over without reading, for as long as it's heard.
+    fn repeats(piece: &'static [u8], pause: Duration) -> Way {
+        Box::new(move |stream| {
+            while stream.write_all(piece).is_ok() {
+                std::thread::sleep(pause);
+            }
+            Vec::new()
+        })
+    }
+
+    fn closes() -> Way {
+        Box::new(|_| Vec::new())
+    }
+
+    /// Serves one connection after the other, each in its own way.
+    fn serve(path: &Path, ways: Vec<Way>) -> JoinHandle<Vec<Vec<u8>>> {
+        let listener = UnixListener::bind(path).unwrap();
+        std::thread::spawn(move || {
+            ways.into_iter()
+                .map(|way| way(&mut listener.accept().unwrap().0))
+                .collect()
+        })
+    }
+
+    /// Pings a daemon that serves in these ways.
+    fn ping(ways: Vec<Way>) -> (Result<Pong, Failure>, Vec<Vec<u8>>) {
+        ping_within(Duration::from_secs(5), ways)
+    }
+
+    fn ping_within(patience: Duration, ways: Vec<Way>) -> (Result<Pong, Failure>, Vec<Vec<u8>>) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let server = serve(&path, ways);
+        let answer = ask_within(&path, &Request::Ping, patience);
+        (answer, server.join().unwrap())
+    }
+
+    fn what<T: std::fmt::Debug>(answer: Result<T, Failure>) -> String {
+        match answer {
+            Err(Failure::NotReached(problem)) => format!("not reached: {}", problem.what),
+            Err(Failure::Failed(problem)) => format!("failed: {}", problem.what),
+            other => panic!("neither failed nor unreached: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_request_is_sent_and_nothing_more_follows() {
+        let (answer, asked) = ping(vec![says(PONG)]);
+        assert_eq!(answer.unwrap().version, "9");
+        assert_eq!(asked, [b"{\"v\":1,\"op\":\"ping\"}\n"]);
+    }
+
+    #[test]
+    fn a_connection_that_closes_unanswered_is_tried_once_more() {
+        let (answer, _) = ping(vec![closes(), says(PONG)]);
+        assert_eq!(answer.unwrap().version, "9");
+    }
+
+    #[test]
+    fn half_an_answer_is_none() {
+        let (answer, _) = ping(vec![says(&PONG[..10]), says(PONG)]);
+        assert_eq!(answer.unwrap().version, "9");
+    }
+
+    #[test]
+    fn a_daemon_that_is_stopping_is_asked_once_more() {
+        let stopping = Refusal::new(Code::ShuttingDown, "The daemon is stopping.", "Wait.");
+        let (answer, _) = ping(vec![says(&refusal_line(&stopping)), says(PONG)]);
+        assert_eq!(answer.unwrap().version, "9");
+    }
+
+    #[test]
+    fn a_connection_that_closes_twice_unanswered_reaches_nobody() {
+        let (answer, _) = ping(vec![closes(), says(&PONG[..10])]);
+        assert_eq!(
+            what(answer),
+            "not reached: the daemon closed the connection twice without an answer"
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_not_asked_again() {
+        let busy = Refusal::new(Code::Busy, "There is no room.", "Try again.");
+        let (answer, _) = ping(vec![says(&refusal_line(&busy))]);
+        assert!(matches!(answer, Err(Failure::Refused(refusal)) if refusal == busy));
+    }
+
+    #[test]
+    fn a_daemon_that_is_away_for_a_moment_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = std::thread::spawn({
+            let path = path.clone();
+            move || {
+                let first = listener.accept().unwrap();
+                std::fs::remove_file(&path).unwrap();
+                drop(listener);
+                drop(first);
+                std::thread::sleep(Duration::from_millis(100));
+                serve(&path, vec![says(PONG)]).join().unwrap()
+            }
+        });
+        let answer: Pong = ask_within(&path, &Request::Ping, Duration::from_secs(5)).unwrap();
+        assert_eq!(answer.version, "9");
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn an_answer_that_comes_before_the_question_is_taken() {
+        let (answer, _) = ping(vec![Box::new(|stream| {
+            stream.write_all(PONG).unwrap();
+            Vec::new()
+        })]);
+        assert_eq!(answer.unwrap().version, "9");
+    }
+
+    #[test]
+    fn an_answer_in_many_pieces_is_taken() {
+        let (answer, _) = ping(vec![Box::new(|stream| {
+            for byte in PONG {
+                stream.write_all(&[*byte]).unwrap();
+                std::thread::yield_now();
+            }
+            Vec::new()
+        })]);
+        assert_eq!(answer.unwrap().version, "9");
+    }
+
+    #[test]
+    fn what_is_no_answer_is_refused_and_not_repeated() {
+        for no_answer in [
+            b"eyJsecret\n".as_slice(),
+            b"\n",
+            b"\xff\xfe\0\n",
+            b"{\"v\":1,\"ok\":\"eyJsecret\"}\n",
+            b"{\"v\":1,\"ok\":{\"version\":\"9\"},\"error\":\"eyJsecret\"}\n",
+            b"{\"v\":2,\"ok\":{\"version\":\"9\"}}\n",
+        ] {
+            let (answer, _) = ping(vec![says(no_answer)]);
+            let told = answer.as_ref().unwrap_err().told_by("slurm-token");
+            assert!(!told.contains("eyJsecret"), "{told}");
+            assert_eq!(
+                what(answer),
+                "failed: the answer is not one of protocol version 1"
+            );
+        }
+    }
+
+    #[test]
+    fn an_answer_without_end_is_refused() {
+        let (answer, _) = ping(vec![repeats(&[b' '; 4096], Duration::ZERO)]);
+        assert_eq!(
+            what(answer),
+            format!("failed: the answer is longer than {MAX_ANSWER} bytes")
+        );
+    }
+
+    #[test]
+    fn the_longest_answer_is_taken() {
+        let longest = [vec![b' '; MAX_ANSWER + 1 - PONG.len()], PONG.to_vec()].concat();
+        let (answer, _) = ping(vec![says(&longest)]);
+        assert_eq!(answer.unwrap().version, "9");
+    }
+
+    #[test]
+    fn a_daemon_that_never_answers_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let answer: Result<Pong, _> = ask_within(&path, &Request::Ping, Duration::from_millis(50));
+        assert_eq!(
+            what(answer),
+            "not reached: the daemon gave no answer within 0 seconds"
+        );
+        drop(listener);
+    }
+
+    #[test]
+    fn a_daemon_that_trickles_for_ever_is_given_up() {
+        let trickle = repeats(b" ", Duration::from_millis(5));
+        let (answer, _) = ping_within(Duration::from_millis(100), vec![trickle]);
+        assert_eq!(
+            what(answer),
+            "not reached: the daemon gave no answer within 0 seconds"
+        );
+    }
+
+    #[test]
+    fn a_daemon_that_takes_no_connection_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let address = UnixAddr::new(&path).unwrap();
+        let unix = || {
+            nix::sys::socket::socket(
+                AddressFamily::Unix,
+                SockType::Stream,
+                SockFlag::empty(),
+                None,
+            )
+            .unwrap()
+        };
+        let (listener, first) = (unix(), unix());
+        bind(listener.as_raw_fd(), &address).unwrap();
+        listen(&listener, Backlog::new(0).unwrap()).unwrap();
+        connect(first.as_raw_fd(), &address).unwrap();
+        let answer: Result<Pong, _> = ask_within(&path, &Request::Ping, Duration::from_millis(50));
+        assert_eq!(
+            what(answer),
+            "not reached: the daemon takes no connection: too many wait for it"
+        );
+    }
+
+    #[test]
+    fn a_request_that_is_too_long_is_not_sent() {
+        let target = Some("x".repeat(MAX_REQUEST));
+        let request = Request::Issue {
+            lifespan: None,
+            target,
+        };
+        let answer: Result<Pong, _> = ask(Path::new("/nonexistent"), &request);
+        assert!(matches!(answer, Err(Failure::Usage(_))), "{answer:?}");
     }
 }

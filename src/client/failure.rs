@@ -55,7 +55,7 @@ fn help(refusal: &Refusal) -> String {
     match (refusal.code, refusal.max_lifespan) {
         (Code::LifespanTooLong, Some(most)) => {
             format!(
-                "your limit is {}: try --lifespan max",
+                "Your limit is {}: try --lifespan max.",
                 super::format::duration(most)
             )
         }
@@ -86,7 +86,7 @@ mod tests {
         refusal.max_lifespan = Some(43200);
         assert_eq!(
             Failure::Refused(refusal).told_by("slurm-token"),
-            "slurm-token: 24h is too long.\nslurm-token: your limit is 12h: try --lifespan max\n"
+            "slurm-token: 24h is too long.\nslurm-token: Your limit is 12h: try --lifespan max.\n"
         );
     }
 

@@ -6,6 +6,7 @@ use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 use zeroize::Zeroizing;
 
 use super::terminal::plain;
+use crate::token::lifespan::Lifespan;
 use crate::wire::{Issued, Standing};
 
 /// How a token is written.
@@ -159,55 +160,38 @@ pub(super) fn standing(standing: &Standing) -> Zeroizing<Vec<u8>> {
         kid,
         ..
     } = standing;
-    let token = match (&standing.refusal, standing.allowed) {
-        (Some(refusal), _) => format!("no: {} {}", refusal.message, refusal.help),
-        (None, true) => "yes".to_owned(),
-        (None, false) => "no".to_owned(),
-    };
-    let lifespan = format!(
-        "{} unless you ask otherwise, at most {}",
-        duration(standing.default_lifespan),
-        duration(standing.max_lifespan)
-    );
-    let mut lines = vec![
-        ("user", format!("{user} (uid {uid})")),
-        ("token", token),
-        ("lifespan", lifespan),
-        ("decided by", rule.clone()),
-    ];
+    let mut lines = vec![("user", format!("{user} (uid {uid})"))];
+    if let Some(refusal) = &standing.refusal {
+        lines.push(("token", format!("no: {} {}", refusal.message, refusal.help)));
+    } else if !standing.allowed {
+        lines.push(("token", "no".to_owned()));
+    } else {
+        let lifespan = format!(
+            "{} unless you say otherwise, at most {}",
+            duration(standing.default_lifespan),
+            duration(standing.max_lifespan)
+        );
+        lines.extend([("token", "yes".to_owned()), ("lifespan", lifespan)]);
+    }
+    lines.push(("decided by", rule.clone()));
     if !standing.delegate_for_groups.is_empty() {
-        lines.push((
-            "may ask for",
-            format!("members of {}", standing.delegate_for_groups.join(", ")),
-        ));
+        let groups = standing.delegate_for_groups.join(", ");
+        lines.push(("may ask for", format!("members of {groups}")));
     }
     lines.push(("signed by", kid.clone()));
-    let text = lines.iter().fold(String::new(), |text, (name, value)| {
-        text + &format!("{name:<12}{}\n", plain(value))
-    });
-    Zeroizing::new(text.into_bytes())
+    let line = |(name, value): &(&str, String)| format!("{name:<13}{}\n", plain(value));
+    Zeroizing::new(lines.iter().map(line).collect::<String>().into_bytes())
 }
 
 /// Seconds as people say them: `12h`, `1h30m`, `7d`.
 pub(super) fn duration(seconds: u32) -> String {
-    let (mut rest, mut text) = (seconds, String::new());
-    for (unit, length) in [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)] {
-        if rest >= length {
-            text.push_str(&(rest / length).to_string());
-            text.push(unit);
-            rest %= length;
-        }
-    }
-    if text.is_empty() {
-        "0s".to_owned()
-    } else {
-        text
-    }
+    Lifespan::from_seconds(seconds).map_or_else(|| "0s".to_owned(), |lifespan| lifespan.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{Code, Refusal};
 
     fn written(user: &str, format: Format) -> String {
         let issued = Issued {
@@ -273,41 +257,66 @@ mod tests {
         assert_eq!(serde_json::from_slice::<String>(&bytes).unwrap(), text);
     }
 
-    #[test]
-    fn a_duration_is_told_in_the_units_people_ask_in() {
-        for (seconds, told) in [
-            (0, "0s"),
-            (90, "1m30s"),
-            (1800, "30m"),
-            (43_200, "12h"),
-            (5400, "1h30m"),
-            (604_800, "7d"),
-        ] {
-            assert_eq!(duration(seconds), told);
-        }
-    }
-
-    #[test]
-    fn a_standing_is_told_in_words() {
-        let given = Standing {
+    fn standing_of_alice() -> Standing {
+        Standing {
             user: "alice".into(),
             uid: 1000,
             allowed: true,
             refusal: None,
-            rule: "rule 2".into(),
+            rule: "rule-2".into(),
             default_lifespan: 1800,
             max_lifespan: 43_200,
-            delegate_for_groups: vec!["hpcusers".into()],
+            delegate_for_groups: Vec::new(),
             kid: "login1\x1b".into(),
+        }
+    }
+
+    fn told(given: &Standing) -> String {
+        String::from_utf8(standing(given).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_standing_is_told_in_words() {
+        assert_eq!(
+            told(&standing_of_alice()),
+            "user         alice (uid 1000)\n\
+             token        yes\n\
+             lifespan     30m unless you say otherwise, at most 12h\n\
+             decided by   rule-2\n\
+             signed by    login1\\u{1b}\n"
+        );
+    }
+
+    #[test]
+    fn the_standing_of_a_service_names_the_groups_it_may_ask_for() {
+        let groups = vec!["hpcusers".to_owned(), "staff".to_owned()];
+        let service = Standing {
+            delegate_for_groups: groups,
+            ..standing_of_alice()
+        };
+        let told = told(&service);
+        assert!(
+            told.contains("\nmay ask for  members of hpcusers, staff\n"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn the_standing_of_who_gets_nothing_says_why_and_tells_no_lifespans() {
+        let refusal = Refusal::new(Code::NotAllowed, "alice is below min_uid.", "Ask them.");
+        let refused = Standing {
+            allowed: false,
+            refusal: Some(refusal),
+            default_lifespan: 0,
+            max_lifespan: 0,
+            ..standing_of_alice()
         };
         assert_eq!(
-            std::str::from_utf8(&standing(&given)).unwrap(),
-            "user        alice (uid 1000)\n\
-             token       yes\n\
-             lifespan    30m unless you ask otherwise, at most 12h\n\
-             decided by  rule 2\n\
-             may ask for members of hpcusers\n\
-             signed by   login1\\u{1b}\n"
+            told(&refused),
+            "user         alice (uid 1000)\n\
+             token        no: alice is below min_uid. Ask them.\n\
+             decided by   rule-2\n\
+             signed by    login1\\u{1b}\n"
         );
     }
 }
