@@ -15,7 +15,7 @@ use crate::caller::Caller;
 use crate::daemon::connection::{Connection, Fill, Line};
 use crate::daemon::directory::{Found, Unavailable, Who};
 use crate::daemon::engine::Engine;
-use crate::daemon::front::unfinished;
+use crate::daemon::front::{shutting_down, unfinished};
 use crate::daemon::quotas::{Full, Payer, TooFast};
 use crate::daemon::{Daemon, unix_now};
 use crate::issue::{IssueError, Token};
@@ -88,12 +88,17 @@ impl Daemon {
                     None => return,
                 },
                 Line::TooLong => return self.end(connection, &too_long()),
-                Line::Incomplete if connection.fresh => {
+                Line::Incomplete if connection.fresh || connection.is_deaf() => {
                     connection.fresh = false;
                     match connection.fill() {
                         Ok(Fill::Data) => {}
                         Ok(Fill::End) if connection.is_midway() => {
-                            return self.end(connection, &unfinished());
+                            let why = if connection.is_deaf() {
+                                shutting_down()
+                            } else {
+                                unfinished()
+                            };
+                            return self.end(connection, &why);
                         }
                         Ok(Fill::End) | Err(_) => return,
                         Ok(Fill::Nothing) => return self.fronts.park(self, connection),
@@ -374,6 +379,10 @@ impl Daemon {
     fn answer(self: &Arc<Self>, mut connection: Connection, line: Vec<u8>) -> Next {
         connection.deadline = None;
         connection.send(Zeroizing::new(line)).ok()?;
+        if self.fronts.are_stopping() {
+            // Who never falls silent would never let us end.
+            connection.hear_no_more();
+        }
         if connection.is_unsent() {
             // No more is read from a peer before it has read its answer.
             self.fronts.park(self, connection);
