@@ -80,6 +80,16 @@ impl Bed {
         self.dir.join("users/slurm.conf")
     }
 
+    /// The version of slurmrestd's interface, as its paths have it.
+    pub fn api(&self) -> &str {
+        &self.env["SLURM_API"]
+    }
+
+    /// Where slurmrestd listens.
+    pub fn slurmrestd(&self) -> &str {
+        &self.env["SLURMRESTD_SOCKET"]
+    }
+
     /// slurmctld's log, which tells why it refused a token.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.env["SLURMCTLD_LOG"]).unwrap()
@@ -97,9 +107,9 @@ impl Bed {
         let mut config = vec![
             (
                 "url",
-                format!("http://localhost/slurm/{}/{path}", self.env["SLURM_API"]),
+                format!("http://localhost/slurm/{}/{path}", self.api()),
             ),
-            ("unix-socket", self.env["SLURMRESTD_SOCKET"].clone()),
+            ("unix-socket", self.slurmrestd().to_owned()),
             ("request", method.to_owned()),
             ("header", format!("X-SLURM-USER-NAME: {user}")),
             ("header", format!("X-SLURM-USER-TOKEN: {token}")),
