@@ -33,7 +33,9 @@ const LOG_RETRY: Duration = Duration::from_millis(2);
 struct Facts {
     names: Arc<Names>,
     caller: Found,
-    target: Option<Found>,
+    /// None where the request is about the caller alone, or where the caller
+    /// may not ask for others.
+    target: Found,
 }
 
 /// A request, and who made it.
@@ -139,22 +141,17 @@ impl Daemon {
 
     /// Learns the accounts: from memory, or by looking them up meanwhile.
     fn learn(self: &Arc<Self>, exchange: Exchange) -> Next {
-        let target = match exchange.target() {
-            Some(name) => match exchange.engine.config.policy.judge(name) {
-                Ok(()) => Some(Who::Name(name.to_owned())),
-                Err(refusal) => return self.refuse(exchange, None, &refusal),
-            },
-            None => None,
-        };
-        let caller = Who::Uid(exchange.connection.caller.uid);
-        if let Some(facts) = self.remembered(&exchange.engine, &caller, target.as_ref()) {
+        let policy = &exchange.engine.config.policy;
+        if let Some(Err(refusal)) = exchange.target().map(|name| policy.judge(name)) {
+            return self.refuse(exchange, None, &refusal);
+        }
+        if let Some(facts) = self.remembered(&exchange) {
             return self.decide(exchange, &facts);
         }
         let daemon = Arc::clone(self);
         self.hand_on(exchange, move |exchange| {
             daemon.runtime.clone().spawn(async move {
-                let facts = daemon.look_up(&exchange.engine, caller, target).await;
-                let next = match facts {
+                let next = match daemon.look_up(&exchange).await {
                     Ok(facts) => daemon.decide(exchange, &facts),
                     Err(why) => daemon.refuse(exchange, None, &no_directory(why)),
                 };
@@ -165,42 +162,40 @@ impl Daemon {
         })
     }
 
-    fn remembered(&self, engine: &Engine, caller: &Who, target: Option<&Who>) -> Option<Facts> {
+    fn remembered(&self, exchange: &Exchange) -> Option<Facts> {
         let now = Instant::now();
-        let target = match target {
-            Some(who) => Some(self.directory.remembered(who, now)?),
+        let directory = &self.directory;
+        let caller = directory.remembered(&Who::Uid(exchange.connection.caller.uid), now)?;
+        let target = match exchange.whom_to_look_up(&caller) {
+            Some(who) => directory.remembered(&who, now)?,
             None => None,
         };
         Some(Facts {
-            caller: self.directory.remembered(caller, now)?,
-            names: self.directory.remembered_names(engine.generation, now)?,
+            caller,
+            names: directory.remembered_names(exchange.engine.generation, now)?,
             target,
         })
     }
 
-    async fn look_up(
-        &self,
-        engine: &Engine,
-        caller: Who,
-        target: Option<Who>,
-    ) -> Result<Facts, Unavailable> {
-        let config = &engine.config;
+    async fn look_up(&self, exchange: &Exchange) -> Result<Facts, Unavailable> {
+        let config = &exchange.engine.config;
         let group_names = config.policy.identity_claims;
         let account = |who| self.directory.account(who, group_names, &config.limits);
-        let names = self
-            .directory
-            .names(engine.generation, &config.policy, &config.limits);
-        let target = async {
-            match target {
-                Some(who) => account(who).await.map(Some),
-                None => Ok(None),
-            }
+        let generation = exchange.engine.generation;
+        let (caller, names) = tokio::join!(
+            account(Who::Uid(exchange.connection.caller.uid)),
+            self.directory
+                .names(generation, &config.policy, &config.limits)
+        );
+        let caller = caller?;
+        let target = match exchange.whom_to_look_up(&caller) {
+            Some(who) => account(who).await?,
+            None => None,
         };
-        let (caller, names, target) = tokio::join!(account(caller), names, target);
         Ok(Facts {
-            caller: caller?,
+            caller,
             names: names?,
-            target: target?,
+            target,
         })
     }
 
@@ -235,19 +230,16 @@ impl Daemon {
                 return self.refuse(exchange, Some(account), &refusal);
             }
         };
-        let target = match (&facts.target, exchange.target()) {
-            (Some(None), Some(name)) => {
-                let refusal = Refusal::new(
-                    Code::UnknownUser,
-                    format!("There is no account {name} on this machine."),
-                    "Check the name with: getent passwd",
-                );
-                return self.refuse(exchange, Some(account), &refusal);
-            }
-            (Some(Some(target)), _) => Some(target.as_ref()),
-            _ => None,
+        let target = match (exchange.another(account), &facts.target) {
+            (None, _) => Ok(None),
+            (Some(_), Some(target)) => Ok(Some(target.as_ref())),
+            (Some(name), None) => Err(policy
+                .may_ask_for_others(account)
+                .err()
+                .unwrap_or_else(|| no_account_of(name))),
         };
-        match policy.decide(&facts.names, account, target, asked) {
+        let decided = target.and_then(|target| policy.decide(&facts.names, account, target, asked));
+        match decided {
             Ok(grant) => self.sign(exchange, Arc::clone(account), grant),
             Err(refusal) => self.refuse(exchange, Some(account), &refusal),
         }
@@ -515,6 +507,21 @@ impl Exchange {
         }
     }
 
+    /// The user named in `for`, where that is not the caller.
+    fn another(&self, caller: &Account) -> Option<&str> {
+        self.target().filter(|name| *name != caller.name)
+    }
+
+    /// The account to look up beside the caller's: only for those who may ask
+    /// for others.
+    fn whom_to_look_up(&self, caller: &Found) -> Option<Who> {
+        let caller = caller.as_ref()?;
+        let name = self.another(caller)?;
+        let policy = &self.engine.config.policy;
+        policy.may_ask_for_others(caller).ok()?;
+        Some(Who::Name(name.to_owned()))
+    }
+
     fn event(&self, account: Option<&Account>, outcome: Outcome) -> Event {
         Event {
             caller: self.connection.caller,
@@ -588,6 +595,14 @@ fn no_account(uid: u32) -> Refusal {
         Code::UnknownUser,
         format!("There is no account with uid {uid} on this machine."),
         "Call as a user that `getent passwd` knows, from outside a user namespace.",
+    )
+}
+
+fn no_account_of(name: &str) -> Refusal {
+    Refusal::new(
+        Code::UnknownUser,
+        format!("There is no account {name} on this machine."),
+        "Check the name with: getent passwd",
     )
 }
 
