@@ -111,7 +111,7 @@ pub struct Bounds {
 /// [`crate::issue`] takes one: an unauthorised token can't be written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    subject: Account,
+    subject: String,
     delegate: Option<String>,
     lifespan: Lifespan,
     ruling: Ruling,
@@ -121,7 +121,7 @@ pub struct Grant {
 impl Grant {
     /// Whom the token speaks for: its `sun`.
     pub fn subject(&self) -> &str {
-        &self.subject.name
+        &self.subject
     }
     /// The service that asked, where it asked for somebody else: `act`.
     pub fn delegate(&self) -> Option<&str> {
@@ -396,7 +396,7 @@ impl Policy {
             }
         };
         Ok(Grant {
-            subject: subject.clone(),
+            subject: subject.name.clone(),
             delegate: delegate.map(ToOwned::to_owned),
             lifespan,
             ruling: bounds.ruling,
