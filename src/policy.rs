@@ -210,9 +210,18 @@ impl Policy {
         self.bounds_by_rule(names, account)
     }
 
-    /// The delegate entry of a caller.
-    pub fn delegate(&self, caller: &Account) -> Option<&Delegate> {
-        self.delegates.iter().find(|d| d.caller == caller.name)
+    /// The delegate entry of a caller: its leave to ask for others at all.
+    pub fn delegate(&self, caller: &Account) -> Result<&Delegate, Refusal> {
+        if matches!(caller.uid, OVERFLOW_UID | NO_UID) {
+            return Err(overflow_uid(caller.uid));
+        }
+        let entry = self.delegates.iter().find(|d| d.caller == caller.name);
+        entry.ok_or_else(|| {
+            not_allowed(format!(
+                "{} may ask for a token of its own only: the policy names it as no delegate.",
+                caller.name
+            ))
+        })
     }
 
     /// What a service may have for `target`: never more than the target itself.
@@ -222,15 +231,7 @@ impl Policy {
         caller: &Account,
         target: &Account,
     ) -> Result<Bounds, Refusal> {
-        if matches!(caller.uid, OVERFLOW_UID | NO_UID) {
-            return Err(overflow_uid(caller.uid));
-        }
-        let Some(delegate) = self.delegate(caller) else {
-            return Err(not_allowed(format!(
-                "{} may ask for a token of its own only: the policy names it as no delegate.",
-                caller.name
-            )));
-        };
+        let delegate = self.delegate(caller)?;
         self.refuse_privileged(names, target, false)?;
         if self.delegates.iter().any(|d| d.caller == target.name) {
             return Err(not_allowed(format!(

@@ -67,6 +67,8 @@ struct Daemon {
     signers: Arc<Signers>,
     fronts: Fronts,
     runtime: Handle,
+    /// Whose turn it is to try a log that is full.
+    log_turn: tokio::sync::Mutex<()>,
     complained: Mutex<Option<Instant>>,
 }
 
@@ -213,7 +215,8 @@ fn serve_until_told(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime: Runtime = runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        .max_blocking_threads(engine.config.limits.lookups)
+        // One for a reload, which may wait for the account service as well.
+        .max_blocking_threads(Directory::threads(&engine.config.limits) + 1)
         .thread_name("runtime")
         .enable_all()
         .build()
@@ -225,6 +228,7 @@ fn serve_until_told(
         signers: Signers::start(cores).map_err(failed)?,
         fronts: Fronts::new().map_err(failed)?,
         runtime: runtime.handle().clone(),
+        log_turn: tokio::sync::Mutex::default(),
         complained: Mutex::new(None),
     });
     let signals = runtime
@@ -241,6 +245,7 @@ fn serve_until_told(
     }
     daemon.fronts.stop();
     runtime.block_on(daemon.drain());
+    daemon.record_suppressed(true);
     // A look-up that hangs must not hold up the end.
     runtime.shutdown_background();
     Ok(())
@@ -266,7 +271,13 @@ impl Daemon {
     async fn reload_until_stopped(&self, mut signals: Signals) {
         loop {
             tokio::select! {
-                _ = signals.hangup.recv() => self.reload().await,
+                _ = signals.hangup.recv() => {}
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
+            }
+            // A reload that hangs on the account service doesn't hold up the end.
+            tokio::select! {
+                () = self.reload() => {}
                 _ = signals.terminate.recv() => return,
                 _ = signals.interrupt.recv() => return,
             }

@@ -3,6 +3,7 @@
 //! may take time: the runtime for accounts and for a full log, the signers for
 //! RSA. A connection is in one place at a time.
 
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,10 +14,10 @@ use crate::account::Account;
 use crate::audit::{Event, NotRecorded, Outcome};
 use crate::caller::Caller;
 use crate::daemon::connection::{Connection, Fill, Line};
-use crate::daemon::directory::{Found, Unavailable, Who};
+use crate::daemon::directory::{Acquaintance, Found, Sought, Unavailable, Who};
 use crate::daemon::engine::Engine;
 use crate::daemon::front::{shutting_down, unfinished};
-use crate::daemon::quotas::{Full, Payer, TooFast};
+use crate::daemon::quotas::{Full, Payer, TooFast, Waiting};
 use crate::daemon::{Daemon, unix_now};
 use crate::issue::{IssueError, Token};
 use crate::keys::Algorithm;
@@ -28,12 +29,16 @@ use crate::wire::{self, Code, Issued, LifespanWord, Pong, Refusal, Request, Stan
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it tries.
 const LOG_RETRY: Duration = Duration::from_millis(2);
+/// How long a connection waits for another of the same user to end.
+const SEAT_PATIENCE: Duration = Duration::from_secs(1);
+/// How long it waits at first before it tries again; then longer and longer.
+const SEAT_RETRY: Duration = Duration::from_millis(4);
 
-/// What is known of the accounts that a request is about.
+/// What a decision goes by.
 struct Facts {
     names: Arc<Names>,
-    caller: Found,
-    target: Option<Found>,
+    caller: Arc<Account>,
+    asked: Asked,
 }
 
 /// A request, and who made it.
@@ -47,43 +52,91 @@ struct Exchange {
 type Next = Option<Connection>;
 
 impl Daemon {
-    /// Takes in a connection, or tells the peer why not.
+    /// Takes in a connection, lets it wait for a place, or tells the peer why
+    /// there is none.
     pub(super) fn admit(self: &Arc<Self>, stream: UnixStream) -> Option<Connection> {
         let caller = Caller::of(&stream).ok()?;
         let engine = self.engine();
-        let remembered = self
-            .directory
-            .remembered(&Who::Uid(caller.uid), Instant::now());
-        let known = matches!(remembered, Some(Some(_)));
-        match self.quotas.admit(caller.uid, known, &engine.config.limits) {
+        let limits = &engine.config.limits;
+        let sought = Sought::by(&engine.config.policy, Who::Uid(caller.uid));
+        let acquaintance = self.directory.acquaintance(&sought, Instant::now());
+        let known = acquaintance == Acquaintance::Account;
+        let full = match self.quotas.admit(caller.uid, known, limits) {
             Ok(seat) => {
-                if remembered.is_none() {
-                    self.introduce(caller.uid, engine);
+                if acquaintance == Acquaintance::Unknown && !self.directory.is_under_way(&sought) {
+                    self.introduce(caller.uid, sought, engine);
                 }
-                Some(Connection::new(stream, caller, seat))
+                return Some(Connection::new(stream, caller, seat));
             }
-            Err(full) => {
-                turn_away(&stream, &no_seat(full));
-                None
-            }
+            Err(full) => full,
+        };
+        // Some of the user's may have ended, and we don't know it yet; and one
+        // among too many strangers may be none.
+        let may_wait = full != Full::Total && acquaintance != Acquaintance::NoAccount;
+        let waiting = may_wait
+            .then(|| self.quotas.wait(caller.uid, limits))
+            .flatten();
+        if let Some(waiting) = waiting {
+            let daemon = Arc::clone(self);
+            self.runtime
+                .spawn(async move { daemon.wait_for_seat(stream, caller, waiting).await });
+        } else {
+            self.turn_away(&stream, caller, &no_seat(full));
         }
+        None
     }
 
     /// Finds out whether a uid has an account, so that it leaves the quota of
     /// those without.
-    fn introduce(self: &Arc<Self>, uid: u32, engine: Arc<Engine>) {
+    fn introduce(self: &Arc<Self>, uid: u32, sought: Sought, engine: Arc<Engine>) {
         let daemon = Arc::clone(self);
         self.runtime.spawn(async move {
-            let config = &engine.config;
-            let names = config.policy.identity_claims;
             let found = daemon
                 .directory
-                .account(Who::Uid(uid), names, &config.limits)
+                .account(sought, &engine.config.limits)
                 .await;
             if let Ok(Some(_)) = found {
                 daemon.quotas.settle(uid);
             }
         });
+    }
+
+    /// Learns whether there is an account, then tries for a place again and
+    /// again, for a while.
+    async fn wait_for_seat(self: Arc<Self>, stream: UnixStream, caller: Caller, waiting: Waiting) {
+        let engine = self.engine();
+        let limits = &engine.config.limits;
+        let sought = Sought::by(&engine.config.policy, Who::Uid(caller.uid));
+        let known = match self.directory.acquaintance(&sought, Instant::now()) {
+            Acquaintance::Account => true,
+            Acquaintance::NoAccount => false,
+            Acquaintance::Unknown => match self.directory.account(sought, limits).await {
+                Ok(found) => found.is_some(),
+                Err(why) => return self.turn_away(&stream, caller, &no_directory(why)),
+            },
+        };
+        let until = Instant::now() + SEAT_PATIENCE;
+        let mut pause = SEAT_RETRY;
+        let seat = loop {
+            match waiting.admit(known, limits) {
+                Ok(seat) => break seat,
+                Err(Full::User) if known && Instant::now() < until => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                Err(full) => return self.turn_away(&stream, caller, &no_seat(full)),
+            }
+        };
+        drop(waiting);
+        self.advance(Connection::new(stream, caller, seat));
+    }
+
+    /// Tells a peer that isn't served, as far as it takes that at once.
+    fn turn_away(&self, stream: &UnixStream, caller: Caller, refusal: &Refusal) {
+        use nix::sys::socket::{MsgFlags, send};
+        self.record_unread(caller, refusal.code);
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let _ = send(stream.as_raw_fd(), &wire::refusal_line(refusal), flags);
     }
 
     /// Serves what has arrived on a connection, then lets it wait for more.
@@ -118,7 +171,7 @@ impl Daemon {
 
     /// Tells the peer what was wrong, and ends the connection.
     pub(super) fn end(self: &Arc<Self>, mut connection: Connection, refusal: &Refusal) {
-        self.record_unread(&connection, refusal.code);
+        self.record_unread(connection.caller, refusal.code);
         let _ = connection.send(Zeroizing::new(wire::refusal_line(refusal)));
     }
 
@@ -127,7 +180,7 @@ impl Daemon {
         let request = match Request::parse(line) {
             Ok(request) => request,
             Err(refusal) => {
-                self.record_unread(&connection, refusal.code);
+                self.record_unread(connection.caller, refusal.code);
                 return self.answer(connection, wire::refusal_line(&refusal));
             }
         };
@@ -142,92 +195,54 @@ impl Daemon {
         }
     }
 
-    /// Learns the accounts: from memory, or by looking them up meanwhile.
+    /// Learns who asks and what the policy's names mean: from memory, or by
+    /// looking them up meanwhile.
     fn learn(self: &Arc<Self>, exchange: Exchange) -> Next {
-        let target = match exchange.target() {
-            Some(name) => match exchange.engine.config.policy.judge(name) {
-                Ok(()) => Some(Who::Name(name.to_owned())),
-                Err(refusal) => return self.refuse(exchange, None, &refusal),
-            },
-            None => None,
-        };
-        let caller = Who::Uid(exchange.connection.caller.uid);
-        if let Some(facts) = self.remembered(&exchange.engine, &caller, target.as_ref()) {
-            return self.decide(exchange, &facts);
-        }
-        let daemon = Arc::clone(self);
-        self.hand_on(exchange, move |exchange| {
-            daemon.runtime.clone().spawn(async move {
-                let facts = daemon.look_up(&exchange.engine, caller, target).await;
-                let next = match facts {
-                    Ok(facts) => daemon.decide(exchange, &facts),
-                    Err(why) => daemon.refuse(exchange, None, &no_directory(why)),
-                };
-                if let Some(connection) = next {
-                    daemon.advance(connection);
-                }
-            });
-        })
-    }
-
-    fn remembered(&self, engine: &Engine, caller: &Who, target: Option<&Who>) -> Option<Facts> {
+        let sought = exchange.sought(Who::Uid(exchange.connection.caller.uid));
         let now = Instant::now();
-        let target = match target {
-            Some(who) => Some(self.directory.remembered(who, now)?),
-            None => None,
-        };
-        Some(Facts {
-            caller: self.directory.remembered(caller, now)?,
-            names: self.directory.remembered_names(engine.generation, now)?,
-            target,
-        })
-    }
-
-    async fn look_up(
-        &self,
-        engine: &Engine,
-        caller: Who,
-        target: Option<Who>,
-    ) -> Result<Facts, Unavailable> {
-        let config = &engine.config;
-        let group_names = config.policy.identity_claims;
-        let account = |who| self.directory.account(who, group_names, &config.limits);
+        let caller = self.directory.remembered(&sought, now);
         let names = self
             .directory
-            .names(engine.generation, &config.policy, &config.limits);
-        let target = async {
-            match target {
-                Some(who) => account(who).await.map(Some),
-                None => Ok(None),
+            .remembered_names(exchange.engine.generation, now);
+        if let (Some(caller), Some(names)) = (caller, names) {
+            return self.hear(exchange, caller, names);
+        }
+        self.later(exchange, async move |daemon, exchange| {
+            let engine = Arc::clone(&exchange.engine);
+            let (policy, limits) = (&engine.config.policy, &engine.config.limits);
+            let (caller, names) = tokio::join!(
+                daemon.directory.account(sought, limits),
+                daemon.directory.names(engine.generation, policy, limits),
+            );
+            match (caller, names) {
+                (Ok(caller), Ok(names)) => daemon.hear(exchange, caller, names),
+                (Ok(caller), Err(why)) => {
+                    daemon.refuse(exchange, caller.as_deref(), &no_directory(why))
+                }
+                (Err(why), _) => daemon.refuse(exchange, None, &no_directory(why)),
             }
-        };
-        let (caller, names, target) = tokio::join!(account(caller), names, target);
-        Ok(Facts {
-            caller: caller?,
-            names: names?,
-            target: target?,
         })
     }
 
-    /// Decides: the caller has an account, its rate allows one more, the
-    /// policy gives a grant.
-    fn decide(self: &Arc<Self>, exchange: Exchange, facts: &Facts) -> Next {
+    /// Hears what is asked: the caller has an account, its rate allows one
+    /// more, and the request makes sense.
+    fn hear(self: &Arc<Self>, exchange: Exchange, caller: Found, names: Arc<Names>) -> Next {
         let uid = exchange.connection.caller.uid;
-        let Some(account) = &facts.caller else {
+        let Some(caller) = caller else {
             return self.refuse(exchange, None, &no_account(uid));
         };
         self.quotas.settle(uid);
-        let policy = &exchange.engine.config.policy;
-        let Request::Issue { lifespan, .. } = &exchange.request else {
-            let standing = standing(&exchange.engine, &facts.names, account);
-            return self.answer(exchange.connection, wire::ok_line(&standing));
+        let (lifespan, target) = match &exchange.request {
+            Request::Issue { lifespan, target } => (lifespan, target.as_deref()),
+            Request::Jwks | Request::Whoami | Request::Ping => {
+                let standing = standing(&exchange.engine, &names, &caller);
+                return self.answer(exchange.connection, wire::ok_line(&standing));
+            }
         };
         let payer = Payer::User(uid);
-        if let Err(fast) = self
-            .quotas
-            .take(payer, &exchange.engine.config.limits, Instant::now())
-        {
-            return self.refuse_fast(exchange, account, fast);
+        let (limits, now) = (&exchange.engine.config.limits, Instant::now());
+        if let Err(fast) = self.quotas.take(payer, limits, now) {
+            return self.refuse_fast(exchange, &caller, fast);
         }
         let asked = match Asked::from_word(lifespan.as_ref()) {
             Ok(asked) => asked,
@@ -237,24 +252,66 @@ impl Daemon {
                     format!("{bad}."),
                     "Give seconds, or a lifespan such as 30m, 12h, 1-00:00:00, or max.",
                 );
-                return self.refuse(exchange, Some(account), &refusal);
+                return self.refuse(exchange, Some(&caller), &refusal);
             }
         };
-        let target = match (&facts.target, exchange.target()) {
-            (Some(None), Some(name)) => {
-                let refusal = Refusal::new(
-                    Code::UnknownUser,
-                    format!("There is no account {name} on this machine."),
-                    "Check the name with: getent passwd",
-                );
-                return self.refuse(exchange, Some(account), &refusal);
-            }
-            (Some(Some(target)), _) => Some(target.as_ref()),
-            _ => None,
+        let facts = Facts {
+            names,
+            caller,
+            asked,
         };
-        match policy.decide(&facts.names, account, target, asked) {
-            Ok(grant) => self.sign(exchange, Arc::clone(account), grant),
-            Err(refusal) => self.refuse(exchange, Some(account), &refusal),
+        match target {
+            Some(name) if name != facts.caller.name => {
+                let name = name.to_owned();
+                self.learn_target(exchange, facts, name)
+            }
+            _ => self.decide(exchange, &facts, None),
+        }
+    }
+
+    /// Learns whom a service asks for. Nobody else's word makes us look up a
+    /// name: it would be everybody's way to keep the account service busy.
+    fn learn_target(self: &Arc<Self>, exchange: Exchange, facts: Facts, name: String) -> Next {
+        let policy = &exchange.engine.config.policy;
+        let may_ask = policy
+            .judge(&name)
+            .and_then(|()| policy.delegate(&facts.caller));
+        if let Err(refusal) = may_ask {
+            return self.refuse(exchange, Some(&facts.caller), &refusal);
+        }
+        let sought = exchange.sought(Who::Name(name));
+        if let Some(target) = self.directory.remembered(&sought, Instant::now()) {
+            return self.decide(exchange, &facts, Some(target));
+        }
+        self.later(exchange, async move |daemon, exchange| {
+            let limits = exchange.engine.config.limits.clone();
+            match daemon.directory.account(sought, &limits).await {
+                Ok(target) => daemon.decide(exchange, &facts, Some(target)),
+                Err(why) => daemon.refuse(exchange, Some(&facts.caller), &no_directory(why)),
+            }
+        })
+    }
+
+    /// Decides: the policy gives a grant, to the caller or for the target.
+    fn decide(self: &Arc<Self>, exchange: Exchange, facts: &Facts, target: Option<Found>) -> Next {
+        let Facts {
+            names,
+            caller,
+            asked,
+        } = facts;
+        if let (Some(None), Some(name)) = (&target, exchange.target()) {
+            let refusal = Refusal::new(
+                Code::UnknownUser,
+                format!("There is no account {name} on this machine."),
+                "Check the name with: getent passwd",
+            );
+            return self.refuse(exchange, Some(caller), &refusal);
+        }
+        let target = target.flatten();
+        let policy = &exchange.engine.config.policy;
+        match policy.decide(names, caller, target.as_deref(), *asked) {
+            Ok(grant) => self.sign(exchange, Arc::clone(caller), grant),
+            Err(refusal) => self.refuse(exchange, Some(caller), &refusal),
         }
     }
 
@@ -320,27 +377,25 @@ impl Daemon {
         }
     }
 
-    /// The log takes no more just now: tries again for a while.
+    /// The log takes no more just now: tries again for a while. One after the
+    /// other: a full log is no reason for thousands to try all the time.
     fn wait_for_log(self: &Arc<Self>, exchange: Exchange, event: Event, issued: Issued) -> Next {
-        let daemon = Arc::clone(self);
-        self.hand_on(exchange, move |exchange| {
-            daemon.runtime.clone().spawn(async move {
-                let until = Instant::now() + LOG_PATIENCE;
-                let next = loop {
-                    match exchange.engine.recorder.record(&event) {
-                        Ok(()) => {
-                            break daemon.answer(exchange.connection, wire::issued_line(&issued));
-                        }
-                        Err(NotRecorded::Full) if Instant::now() < until => {
-                            tokio::time::sleep(LOG_RETRY).await;
-                        }
-                        Err(why) => break daemon.unrecorded(exchange, &why, &issued),
+        self.later(exchange, async move |daemon, exchange| {
+            let until = Instant::now() + LOG_PATIENCE;
+            let turn = tokio::time::timeout_at(until.into(), daemon.log_turn.lock()).await;
+            let recorded = loop {
+                match exchange.engine.recorder.record(&event) {
+                    Err(NotRecorded::Full) if turn.is_ok() && Instant::now() < until => {
+                        tokio::time::sleep(LOG_RETRY).await;
                     }
-                };
-                if let Some(connection) = next {
-                    daemon.advance(connection);
+                    recorded => break recorded,
                 }
-            });
+            };
+            drop(turn);
+            match recorded {
+                Ok(()) => daemon.answer(exchange.connection, wire::issued_line(&issued)),
+                Err(why) => daemon.unrecorded(exchange, &why, &issued),
+            }
         })
     }
 
@@ -369,6 +424,22 @@ impl Daemon {
         None
     }
 
+    /// The same, to the runtime: what takes time and no processor.
+    fn later<W, F>(self: &Arc<Self>, exchange: Exchange, work: W) -> Next
+    where
+        W: FnOnce(Arc<Self>, Exchange) -> F + Send + 'static,
+        F: Future<Output = Next> + Send,
+    {
+        let daemon = Arc::clone(self);
+        self.hand_on(exchange, move |exchange| {
+            daemon.runtime.clone().spawn(async move {
+                if let Some(connection) = work(Arc::clone(&daemon), exchange).await {
+                    daemon.advance(connection);
+                }
+            });
+        })
+    }
+
     fn answer(self: &Arc<Self>, mut connection: Connection, line: Vec<u8>) -> Next {
         connection.deadline = None;
         connection.send(Zeroizing::new(line)).ok()?;
@@ -390,21 +461,14 @@ impl Daemon {
         account: Option<&Account>,
         refusal: &Refusal,
     ) -> Next {
-        // An account has paid for this request already.
-        let paid = if account.is_some() {
-            Ok(())
+        // Whoever came that far has paid for this request already.
+        let recorded = if account.is_some() {
+            Some(0)
         } else {
-            self.take_strangers(&exchange.connection, &exchange.engine)
+            self.pay_unknown(exchange.connection.caller, refusal.code)
         };
-        match paid {
-            Ok(()) => self.record_refusal(&exchange, account, refusal.code, 0),
-            Err(TooFast {
-                record: Some(suppressed),
-                ..
-            }) => {
-                self.record_refusal(&exchange, account, refusal.code, suppressed);
-            }
-            Err(TooFast { record: None, .. }) => {}
+        if let Some(suppressed) = recorded {
+            self.record_refusal(&exchange, account, refusal.code, suppressed);
         }
         self.answer(exchange.connection, wire::refusal_line(refusal))
     }
@@ -413,12 +477,14 @@ impl Daemon {
         self: &Arc<Self>,
         exchange: Exchange,
         account: &Account,
-        TooFast {
-            retry_after,
-            record,
-        }: TooFast,
+        TooFast { retry_after }: TooFast,
     ) -> Next {
-        if let Some(suppressed) = record {
+        let caller = exchange.connection.caller;
+        let payer = Payer::User(caller.uid);
+        let noted = self
+            .quotas
+            .note(payer, caller, Code::RateLimited, Instant::now());
+        if let Some(suppressed) = noted {
             self.record_refusal(&exchange, Some(account), Code::RateLimited, suppressed);
         }
         let limits = &exchange.engine.config.limits;
@@ -463,31 +529,31 @@ impl Daemon {
                 suppressed,
             },
         );
-        if let Err(why) = exchange.engine.recorder.record(&event) {
-            self.complain(format_args!(
-                "the audit record of a refusal was lost: {why}"
-            ));
+        self.record(&exchange.engine, &event);
+    }
+
+    /// Records a request that couldn't be read, or a connection that had no place.
+    fn record_unread(&self, caller: Caller, code: Code) {
+        if let Some(suppressed) = self.pay_unknown(caller, code) {
+            self.record_without_request(caller, code, suppressed);
         }
     }
 
-    /// Records a request that couldn't be read.
-    fn record_unread(&self, connection: &Connection, code: Code) {
+    /// Records what floods of refusals left to record; with `all`, also what
+    /// came a moment ago.
+    pub(super) fn record_suppressed(&self, all: bool) {
+        for last in self.quotas.unrecorded(Instant::now(), all) {
+            self.record_without_request(last.caller, last.code, last.others);
+        }
+    }
+
+    fn record_without_request(&self, caller: Caller, code: Code, suppressed: u32) {
         let engine = self.engine();
-        let suppressed = match self.take_strangers(connection, &engine) {
-            Ok(()) => 0,
-            Err(TooFast {
-                record: Some(suppressed),
-                ..
-            }) => suppressed,
-            Err(TooFast { record: None, .. }) => return,
-        };
-        let caller = connection.caller;
-        let remembered = self
-            .directory
-            .remembered(&Who::Uid(caller.uid), Instant::now());
+        let sought = Sought::by(&engine.config.policy, Who::Uid(caller.uid));
+        let account = self.directory.remembered(&sought, Instant::now());
         let event = Event {
             caller,
-            user: remembered.flatten().map(|account| account.name.clone()),
+            user: account.flatten().map(|account| account.name.clone()),
             operation: "-",
             target: None,
             outcome: Outcome::Refused {
@@ -496,7 +562,11 @@ impl Daemon {
                 suppressed,
             },
         };
-        if let Err(why) = engine.recorder.record(&event) {
+        self.record(&engine, &event);
+    }
+
+    fn record(&self, engine: &Engine, event: &Event) {
+        if let Err(why) = engine.recorder.record(event) {
             self.complain(format_args!(
                 "the audit record of a refusal was lost: {why}"
             ));
@@ -504,19 +574,29 @@ impl Daemon {
     }
 
     /// A request whose caller has no account, or that has no form, is paid for
-    /// by the caller's own rate if it's known, or by the one that all others share.
-    fn take_strangers(&self, connection: &Connection, engine: &Engine) -> Result<(), TooFast> {
-        let uid = connection.caller.uid;
+    /// by the caller's own rate if it's known, or by the one that all others
+    /// share. Says whether its refusal is to be recorded now, and standing for
+    /// how many others.
+    fn pay_unknown(&self, caller: Caller, code: Code) -> Option<u32> {
+        let engine = self.engine();
+        let sought = Sought::by(&engine.config.policy, Who::Uid(caller.uid));
         let now = Instant::now();
-        let payer = match self.directory.remembered(&Who::Uid(uid), now) {
-            Some(Some(_)) => Payer::User(uid),
-            Some(None) | None => Payer::Strangers,
+        let payer = match self.directory.acquaintance(&sought, now) {
+            Acquaintance::Account => Payer::User(caller.uid),
+            Acquaintance::NoAccount | Acquaintance::Unknown => Payer::Strangers,
         };
-        self.quotas.take(payer, &engine.config.limits, now)
+        match self.quotas.take(payer, &engine.config.limits, now) {
+            Ok(()) => Some(0),
+            Err(TooFast { .. }) => self.quotas.note(payer, caller, code, now),
+        }
     }
 }
 
 impl Exchange {
+    fn sought(&self, who: Who) -> Sought {
+        Sought::by(&self.engine.config.policy, who)
+    }
+
     fn target(&self) -> Option<&str> {
         match &self.request {
             Request::Issue { target, .. } => target.as_deref(),
@@ -538,7 +618,7 @@ impl Exchange {
 fn standing(engine: &Engine, names: &Names, account: &Account) -> Standing {
     let policy = &engine.config.policy;
     let bounds = policy.bounds(names, account);
-    let delegate = policy.delegate(account);
+    let delegate = policy.delegate(account).ok();
     let (rule, default, max) = match &bounds {
         Ok(Bounds {
             ruling,
@@ -558,14 +638,6 @@ fn standing(engine: &Engine, names: &Names, account: &Account) -> Standing {
         delegate_for_groups: delegate.map(|d| d.for_groups.clone()).unwrap_or_default(),
         kid: engine.issuer.key().kid().as_str().to_owned(),
     }
-}
-
-/// Tells a peer that isn't served, as far as it takes that at once.
-fn turn_away(stream: &UnixStream, refusal: &Refusal) {
-    use nix::sys::socket::{MsgFlags, send};
-    use std::os::fd::AsRawFd as _;
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    let _ = send(stream.as_raw_fd(), &wire::refusal_line(refusal), flags);
 }
 
 fn pong() -> Vec<u8> {
