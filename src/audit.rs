@@ -14,6 +14,7 @@ use nix::sys::socket::{MsgFlags, send};
 use syslog::{Facility, LogFormat, Logger, Severity};
 
 use crate::caller::Caller;
+use crate::journal;
 use crate::policy::Ruling;
 use crate::wire::Code;
 
@@ -154,31 +155,44 @@ pub enum NotRecorded {
     /// The receiver's queue is full now.
     Full,
     /// There is no receiver.
-    Failed(io::Error),
+    Failed {
+        /// Which one.
+        receiver: &'static str,
+        /// Why.
+        error: io::Error,
+    },
 }
 
 impl fmt::Display for NotRecorded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => f.write_str("the log takes no more"),
-            Self::Failed(error) => write!(f, "{SYSLOG_SOCKET}: {error}"),
+            Self::Failed { receiver, error } => write!(f, "{receiver}: {error}"),
         }
     }
 }
 
 impl Recorder {
+    /// Is there somebody to hand records to, as far as one can say before the first.
+    pub fn check(&self) -> Result<(), NotRecorded> {
+        match self {
+            Self::Syslog(syslog) => syslog.connect().map(drop),
+            Self::Stderr => Ok(()),
+        }
+    }
+
     /// Hands one record over, or says at once why it can't.
     pub fn record(&self, event: &Event<'_>) -> Result<(), NotRecorded> {
         match self {
             Self::Syslog(syslog) => syslog.record(event),
             Self::Stderr => {
-                let line = format!("{event}\n");
-                match nix::unistd::write(io::stderr().as_fd(), line.as_bytes()) {
-                    Ok(n) if n == line.len() => Ok(()),
-                    Ok(_) => Err(NotRecorded::Failed(io::ErrorKind::WriteZero.into())),
-                    Err(Errno::EAGAIN) => Err(NotRecorded::Full),
-                    Err(e) => Err(NotRecorded::Failed(e.into())),
-                }
+                journal::write_line(&format!("{event}\n")).map_err(|errno| match errno {
+                    Errno::EAGAIN => NotRecorded::Full,
+                    other => NotRecorded::Failed {
+                        receiver: "standard error",
+                        error: other.into(),
+                    },
+                })
             }
         }
     }
@@ -208,24 +222,24 @@ impl Syslog {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let reused = present.is_some();
-        let socket = present
-            .map_or_else(|| self.connect(), Ok)
-            .map_err(NotRecorded::Failed)?;
+        let socket = present.map_or_else(|| self.connect(), Ok)?;
         match self.send(&socket, event) {
             // The log was restarted: its old socket is gone and a new one waits.
             Err(e) if reused && e != Errno::EAGAIN => {
-                let socket = self.connect().map_err(NotRecorded::Failed)?;
+                let socket = self.connect()?;
                 self.send(&socket, event).map_err(explain)
             }
             result => result.map_err(explain),
         }
     }
 
-    fn connect(&self) -> io::Result<Arc<UnixDatagram>> {
-        let socket = UnixDatagram::unbound()?;
-        socket.set_nonblocking(true)?;
-        socket.connect(&self.path)?;
-        let socket = Arc::new(socket);
+    fn connect(&self) -> Result<Arc<UnixDatagram>, NotRecorded> {
+        let connected = UnixDatagram::unbound().and_then(|socket| {
+            socket.set_nonblocking(true)?;
+            socket.connect(&self.path)?;
+            Ok(socket)
+        });
+        let socket = Arc::new(connected.map_err(no_syslog)?);
         *self.socket.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&socket));
         Ok(socket)
     }
@@ -251,7 +265,14 @@ impl Syslog {
 fn explain(errno: Errno) -> NotRecorded {
     match errno {
         Errno::EAGAIN | Errno::ENOBUFS => NotRecorded::Full,
-        other => NotRecorded::Failed(other.into()),
+        other => no_syslog(other.into()),
+    }
+}
+
+fn no_syslog(error: io::Error) -> NotRecorded {
+    NotRecorded::Failed {
+        receiver: SYSLOG_SOCKET,
+        error,
     }
 }
 

@@ -213,22 +213,18 @@ impl Policy {
         self.bounds_by_rule(names, account)
     }
 
-    /// The delegate entry of a caller, or why it may ask for nobody else. Asked
-    /// before a name is looked up: nobody else can make the daemon ask the
-    /// directory for name after name.
-    pub fn delegate_of(&self, caller: &Account) -> Result<&Delegate, Refusal> {
+    /// The delegate entry of a caller: its leave to ask for others at all.
+    pub fn delegate(&self, caller: &Account) -> Result<&Delegate, Refusal> {
         if matches!(caller.uid, OVERFLOW_UID | NO_UID) {
             return Err(overflow_uid(caller.uid));
         }
-        self.delegates
-            .iter()
-            .find(|d| d.caller == caller.name)
-            .ok_or_else(|| {
-                not_allowed(format!(
-                    "{} may ask for a token of its own only: the policy names it as no delegate.",
-                    caller.name
-                ))
-            })
+        let entry = self.delegates.iter().find(|d| d.caller == caller.name);
+        entry.ok_or_else(|| {
+            not_allowed(format!(
+                "{} may ask for a token of its own only: the policy names it as no delegate.",
+                caller.name
+            ))
+        })
     }
 
     /// What a service may have for `target`: never more than the target itself.
@@ -238,7 +234,7 @@ impl Policy {
         caller: &Account,
         target: &Account,
     ) -> Result<Bounds, Refusal> {
-        let delegate = self.delegate_of(caller)?;
+        let delegate = self.delegate(caller)?;
         self.refuse_privileged(names, target, false)?;
         let delegates = self.delegates.iter().map(|d| &d.caller);
         if is_named(names, target, delegates) {

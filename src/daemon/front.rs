@@ -245,6 +245,7 @@ fn run(daemon: &Arc<Daemon>, index: usize, listener: &Listener) {
         if swept.elapsed() >= TICK {
             swept = Instant::now();
             sweep(daemon, front, swept);
+            daemon.record_suppressed(false);
         }
     }
 }
