@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_private_member_is_refused_wherever_it_stands() {
-        for member in PRIVATE_MEMBERS {
+        for member in ["d", "p", "q", "dp", "dq", "qi", "oth", "k"] {
             let private = Err(JwksRejection::Private { member });
             assert_eq!(read_with(&json!({ member: "AQAB" })), private);
             assert_eq!(read_with(&json!({ member: null })), private);
