@@ -14,6 +14,7 @@ use nix::sys::socket::{MsgFlags, send};
 use syslog::{Facility, LogFormat, Logger, Severity};
 
 use crate::caller::Caller;
+use crate::policy::Ruling;
 use crate::wire::Code;
 
 /// Where the system's log takes datagrams (syslog(3)).
@@ -21,36 +22,36 @@ pub const SYSLOG_SOCKET: &str = "/dev/log";
 
 /// One decision.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub struct Event<'a> {
     /// Who asked, as the kernel says.
     pub caller: Caller,
     /// The caller's account, where it has one.
-    pub user: Option<String>,
+    pub user: Option<&'a str>,
     /// The operation, or `-` where the request couldn't be read.
     pub operation: &'static str,
     /// The user named in `for`.
-    pub target: Option<String>,
+    pub target: Option<&'a str>,
     /// What was decided.
-    pub outcome: Outcome,
+    pub outcome: Outcome<'a>,
 }
 
 /// What was decided.
 #[derive(Clone, Debug)]
-pub enum Outcome {
+pub enum Outcome<'a> {
     /// A token was made.
     Granted {
         /// Its `sun`.
-        sun: String,
+        sun: &'a str,
         /// Its lifespan in seconds.
         lifespan: u32,
         /// Its end, in seconds since 1970.
         exp: u64,
         /// The key that signed it.
-        kid: String,
+        kid: &'a str,
         /// Its own number.
-        jti: String,
+        jti: &'a str,
         /// The rule that gave the lifespan.
-        rule: String,
+        rule: Ruling,
     },
     /// Nothing was made.
     Refused {
@@ -63,7 +64,7 @@ pub enum Outcome {
     },
 }
 
-impl fmt::Display for Event {
+impl fmt::Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Caller { uid, pid } = self.caller;
         let result = match &self.outcome {
@@ -88,11 +89,8 @@ impl fmt::Display for Event {
                 rule,
             } => write!(
                 f,
-                " sun={} lifespan={lifespan} exp={exp} kid={} jti={} rule={}",
-                Plain(sun),
-                Plain(kid),
-                Plain(jti),
-                Plain(rule)
+                " sun={} lifespan={lifespan} exp={exp} kid={kid} jti={jti} rule={rule}",
+                Plain(sun)
             ),
             Outcome::Refused {
                 code,
@@ -122,8 +120,13 @@ impl fmt::Display for Plain<'_> {
         if self.0.is_empty() {
             return f.write_str("-");
         }
+        let plain =
+            |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'"' | b'\'' | b'=');
+        if self.0.len() <= MOST && self.0.bytes().all(plain) {
+            return f.write_str(self.0);
+        }
         for byte in self.0.bytes().take(MOST) {
-            if byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'"' | b'\'' | b'=') {
+            if plain(byte) {
                 f.write_char(char::from(byte))?;
             } else {
                 write!(f, "\\x{byte:02x}")?;
@@ -165,7 +168,7 @@ impl fmt::Display for NotRecorded {
 
 impl Recorder {
     /// Hands one record over, or says at once why it can't.
-    pub fn record(&self, event: &Event) -> Result<(), NotRecorded> {
+    pub fn record(&self, event: &Event<'_>) -> Result<(), NotRecorded> {
         match self {
             Self::Syslog(syslog) => syslog.record(event),
             Self::Stderr => {
@@ -198,7 +201,7 @@ impl Syslog {
         }
     }
 
-    fn record(&self, event: &Event) -> Result<(), NotRecorded> {
+    fn record(&self, event: &Event<'_>) -> Result<(), NotRecorded> {
         let present = self
             .socket
             .read()
@@ -227,7 +230,7 @@ impl Syslog {
         Ok(socket)
     }
 
-    fn send(&self, socket: &UnixDatagram, event: &Event) -> Result<(), Errno> {
+    fn send(&self, socket: &UnixDatagram, event: &Event<'_>) -> Result<(), Errno> {
         let mut datagram = Datagram {
             socket: socket.as_fd(),
             failed: None,

@@ -40,7 +40,7 @@ SLURM_TOKEND_SOCKET names the socket where no option does.
 Examples:
   export $(slurm-token)
   eval \"$(slurm-token --lifespan 12h --format export)\"
-  slurm-token --format header | curl -H @- http://localhost:6820/slurm/v0.0.39/jobs
+  slurm-token --format header | curl -H @- http://localhost:6820/slurm/v0.0.38/jobs
 
 Exit status: 0 done, 1 failed, 2 usage, 3 daemon not reached, 4 refused.
 ";

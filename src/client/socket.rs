@@ -184,36 +184,39 @@ const OVERFLOW_UID: u32 = 65534;
 /// systemd, hence root; a daemon that binds its socket itself is root or its
 /// own service user, to whom root gave the socket's directory.
 fn check_listener(stream: &UnixStream, path: &Path) -> Result<(), Failure> {
-    let untrusted = |what: String| {
-        Failure::NotReached(Problem::at(
+    let untrusted = |what: String, remedy: &str| {
+        Err(Failure::NotReached(Problem::at(
             path,
             what,
-            "so nothing was sent: tell your administrator, or name the daemon's socket with --socket",
-        ))
+            format!("nothing was sent: {remedy}"),
+        )))
     };
-    let listener = getsockopt(stream, sockopt::PeerCredentials)
-        .map_err(|errno| {
-            untrusted(format!(
-                "the kernel doesn't say who listens: {}",
-                errno.desc()
-            ))
-        })?
-        .uid();
+    let listener = match getsockopt(stream, sockopt::PeerCredentials) {
+        Ok(credentials) => credentials.uid(),
+        Err(errno) => {
+            let what = format!("the kernel doesn't say who listens: {}", errno.desc());
+            return untrusted(what, "tell your administrator");
+        }
+    };
     if listener == 0 {
         return Ok(());
     }
     if listener == OVERFLOW_UID {
-        return Err(untrusted(format!(
-            "the listener is uid {OVERFLOW_UID}, who in a container or user namespace may be anybody"
-        )));
+        return untrusted(
+            format!("the listener is uid {OVERFLOW_UID}, who in a user namespace may be anybody"),
+            "get the token outside the container and hand it in by the environment",
+        );
     }
     if listener == geteuid().as_raw() || owner_by_root(path) == Some(listener) {
         return Ok(());
     }
-    Err(untrusted(format!(
-        "the listener is uid {listener}, who is neither root nor you nor the owner of a directory \
-         that root made for this socket"
-    )))
+    untrusted(
+        format!(
+            "the listener is uid {listener}, who is neither root nor you nor the owner of a \
+             directory that root made for this socket"
+        ),
+        "tell your administrator, or name the daemon's socket with --socket",
+    )
 }
 
 /// The owner of the directory that the socket is in, if only root can have

@@ -2,7 +2,7 @@
 //! in a bounded number of threads, once for many who ask, with a limit on how
 //! long anybody waits. A hung directory service delays only those who need it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -147,19 +147,26 @@ impl Directory {
     ) -> Result<Arc<Names>, Unavailable> {
         let keep = limits.account_cache;
         let slurm_user = policy.slurm_user.clone();
-        let groups: Vec<String> = policy.named_groups().map(ToOwned::to_owned).collect();
+        let users: BTreeSet<String> = policy.named_users().map(ToOwned::to_owned).collect();
+        let groups: BTreeSet<String> = policy.named_groups().map(ToOwned::to_owned).collect();
         let work = move || {
             let mut names = Names {
-                slurm_uid: account::by_name(&slurm_user, false)?.map(|a| a.uid),
-                groups: BTreeMap::new(),
+                slurm_uid: account::uid_of(&slurm_user)?,
+                ..Names::default()
             };
+            for user in users {
+                if let Some(uid) = account::uid_of(&user)? {
+                    names.users.insert(user, uid);
+                }
+            }
+            let wanted = groups.len();
             for group in groups {
                 if let Some(gid) = account::group(&group)? {
                     names.groups.insert(group, gid);
                 }
             }
-            // A name that is missing now may be there in a moment.
-            let keep = if names.slurm_uid.is_some() {
+            // Callers are refused for what is missing, and it may be there in a moment.
+            let keep = if names.slurm_uid.is_some() && names.groups.len() == wanted {
                 keep
             } else {
                 ABSENCE.min(keep)

@@ -308,7 +308,8 @@ impl Daemon {
     /// Waits until the last connection has had its answer, or the time is over.
     async fn drain(&self) {
         let until = Instant::now() + self.engine().config.limits.stop_timeout;
-        while self.quotas.connections() > 0 && Instant::now() < until {
+        let done = || self.fronts.have_stopped() && self.quotas.connections() == 0;
+        while !done() && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let left = self.quotas.connections();

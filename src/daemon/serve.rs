@@ -15,7 +15,7 @@ use crate::caller::Caller;
 use crate::daemon::connection::{Connection, Fill, Line};
 use crate::daemon::directory::{Found, Unavailable, Who};
 use crate::daemon::engine::Engine;
-use crate::daemon::front::unfinished;
+use crate::daemon::front::{shutting_down, unfinished};
 use crate::daemon::quotas::{Full, Payer, TooFast};
 use crate::daemon::{Daemon, unix_now};
 use crate::issue::{IssueError, Token};
@@ -34,6 +34,27 @@ struct Exchange {
     engine: Arc<Engine>,
     connection: Connection,
     request: Request,
+}
+
+/// A token, and what there is to say of it; nobody has it yet.
+struct Made {
+    account: Arc<Account>,
+    grant: Grant,
+    issued: Issued,
+}
+
+impl Made {
+    fn event<'a>(&'a self, exchange: &'a Exchange) -> Event<'a> {
+        let outcome = Outcome::Granted {
+            sun: self.grant.subject(),
+            lifespan: self.grant.lifespan().seconds(),
+            exp: self.issued.expires_at,
+            kid: &self.issued.kid,
+            jti: &self.issued.jti,
+            rule: self.grant.ruling(),
+        };
+        exchange.event(Some(&self.account), outcome)
+    }
 }
 
 /// The connection goes on here, or somebody else has it now.
@@ -88,12 +109,17 @@ impl Daemon {
                     None => return,
                 },
                 Line::TooLong => return self.end(connection, &too_long()),
-                Line::Incomplete if connection.fresh => {
+                Line::Incomplete if connection.fresh || connection.is_deaf() => {
                     connection.fresh = false;
                     match connection.fill() {
                         Ok(Fill::Data) => {}
                         Ok(Fill::End) if connection.is_midway() => {
-                            return self.end(connection, &unfinished());
+                            let why = if connection.is_deaf() {
+                                shutting_down()
+                            } else {
+                                unfinished()
+                            };
+                            return self.end(connection, &why);
                         }
                         Ok(Fill::End) | Err(_) => return,
                         Ok(Fill::Nothing) => return self.fronts.park(self, connection),
@@ -251,7 +277,7 @@ impl Daemon {
         match exchange.engine.issuer.key().algorithm() {
             Algorithm::Hs256 => {
                 let result = exchange.engine.issuer.issue(&grant, unix_now());
-                self.finish(exchange, &account, &grant, result)
+                self.finish(exchange, account, grant, result)
             }
             Algorithm::Rs256 => {
                 let daemon = Arc::clone(self);
@@ -259,7 +285,7 @@ impl Daemon {
                     let signers = Arc::clone(&daemon.signers);
                     signers.submit(account.uid, move || {
                         let result = exchange.engine.issuer.issue(&grant, unix_now());
-                        if let Some(next) = daemon.finish(exchange, &account, &grant, result) {
+                        if let Some(next) = daemon.finish(exchange, account, grant, result) {
                             daemon.advance(next);
                         }
                     });
@@ -272,55 +298,48 @@ impl Daemon {
     fn finish(
         self: &Arc<Self>,
         exchange: Exchange,
-        account: &Account,
-        grant: &Grant,
+        account: Arc<Account>,
+        grant: Grant,
         result: Result<Token, IssueError>,
     ) -> Next {
-        let token = match result {
+        let mut token = match result {
             Ok(token) => token,
-            Err(error) => return self.refuse(exchange, Some(account), &not_issued(error)),
+            Err(error) => return self.refuse(exchange, Some(&account), &not_issued(error)),
         };
-        let kid = exchange.engine.issuer.key().kid().as_str().to_owned();
-        let event = exchange.event(
-            Some(account),
-            Outcome::Granted {
-                sun: grant.subject().to_owned(),
-                lifespan: grant.lifespan().seconds(),
-                exp: token.exp,
-                kid: kid.clone(),
-                jti: token.jti.clone(),
-                rule: grant.ruling().to_string(),
+        let made = Made {
+            account,
+            issued: Issued {
+                user: grant.subject().to_owned(),
+                expires_at: token.exp,
+                kid: exchange.engine.issuer.key().kid().as_str().to_owned(),
+                jti: token.jti,
+                token: std::mem::take(&mut *token.compact),
             },
-        );
-        let issued = Issued {
-            token: token.compact.as_str().to_owned(),
-            user: grant.subject().to_owned(),
-            expires_at: token.exp,
-            kid,
-            jti: token.jti,
+            grant,
         };
-        match exchange.engine.recorder.record(&event) {
-            Ok(()) => self.answer(exchange.connection, wire::issued_line(&issued)),
+        match exchange.engine.recorder.record(&made.event(&exchange)) {
+            Ok(()) => self.answer(exchange.connection, wire::issued_line(&made.issued)),
             Err(NotRecorded::Full) if exchange.engine.config.audit.required => {
-                self.wait_for_log(exchange, event, issued)
+                self.wait_for_log(exchange, made)
             }
-            Err(why) => self.unrecorded(exchange, &why, &issued),
+            Err(why) => self.unrecorded(exchange, &why, &made.issued),
         }
     }
 
     /// The log takes no more just now: tries again for a while.
-    fn wait_for_log(self: &Arc<Self>, exchange: Exchange, event: Event, issued: Issued) -> Next {
+    fn wait_for_log(self: &Arc<Self>, exchange: Exchange, made: Made) -> Next {
         self.meanwhile(exchange, |daemon, exchange| async move {
             let until = Instant::now() + LOG_PATIENCE;
             loop {
-                match exchange.engine.recorder.record(&event) {
+                match exchange.engine.recorder.record(&made.event(&exchange)) {
                     Ok(()) => {
-                        return daemon.answer(exchange.connection, wire::issued_line(&issued));
+                        let line = wire::issued_line(&made.issued);
+                        return daemon.answer(exchange.connection, line);
                     }
                     Err(NotRecorded::Full) if Instant::now() < until => {
                         tokio::time::sleep(LOG_RETRY).await;
                     }
-                    Err(why) => return daemon.unrecorded(exchange, &why, &issued),
+                    Err(why) => return daemon.unrecorded(exchange, &why, &made.issued),
                 }
             }
         })
@@ -374,6 +393,10 @@ impl Daemon {
     fn answer(self: &Arc<Self>, mut connection: Connection, line: Vec<u8>) -> Next {
         connection.deadline = None;
         connection.send(Zeroizing::new(line)).ok()?;
+        if self.fronts.are_stopping() {
+            // Who never falls silent would never let us end.
+            connection.hear_no_more();
+        }
         if connection.is_unsent() {
             // No more is read from a peer before it has read its answer.
             self.fronts.park(self, connection);
@@ -483,9 +506,10 @@ impl Daemon {
         let remembered = self
             .directory
             .remembered(&Who::Uid(caller.uid), Instant::now());
+        let account = remembered.flatten();
         let event = Event {
             caller,
-            user: remembered.flatten().map(|account| account.name.clone()),
+            user: account.as_deref().map(|account| account.name.as_str()),
             operation: "-",
             target: None,
             outcome: Outcome::Refused {
@@ -537,12 +561,12 @@ impl Exchange {
         }
     }
 
-    fn event(&self, account: Option<&Account>, outcome: Outcome) -> Event {
+    fn event<'a>(&'a self, account: Option<&'a Account>, outcome: Outcome<'a>) -> Event<'a> {
         Event {
             caller: self.connection.caller,
-            user: account.map(|account| account.name.clone()),
+            user: account.map(|account| account.name.as_str()),
             operation: self.request.operation(),
-            target: self.target().map(ToOwned::to_owned),
+            target: self.target(),
             outcome,
         }
     }

@@ -16,13 +16,14 @@ use serde_json::Value;
 use self::bed::Bed;
 use crate::node::{ALICE, BOB, Daemon, User, build_jwks, generate_key, publish, until};
 
-struct Site {
+/// A daemon, and a Slurm that knows its key.
+pub struct Site {
     key: PathBuf,
-    daemon: Daemon,
-    bed: Bed,
+    pub daemon: Daemon,
+    pub bed: Bed,
 }
 
-static RS256: LazyLock<Site> = LazyLock::new(|| {
+pub static RS256: LazyLock<Site> = LazyLock::new(|| {
     let key = generate_key("RS256", "rs256.pem");
     let daemon = Daemon::start("rs256", "RS256", &key);
     let jwks = publish(&daemon.jwks(), "rs256.json");
