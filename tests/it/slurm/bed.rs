@@ -74,6 +74,12 @@ impl Bed {
         );
     }
 
+    /// Restarts slurmctld, unless it dies of its configuration.
+    pub fn restarts(&self) -> bool {
+        let restart = Command::new(BED).arg("restart").arg(&self.dir).output();
+        restart.unwrap().status.success()
+    }
+
     /// The users' `SLURM_CONF`. By it their commands find this Slurm but no
     /// munge, so they get through by `SLURM_JWT` or not at all.
     pub fn users_conf(&self) -> PathBuf {
