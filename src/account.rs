@@ -60,6 +60,11 @@ pub fn by_name(name: &str, group_names: bool) -> Result<Option<Account>, Errno> 
     }
 }
 
+/// Looks up the uid of a name, be it the account's first name or another.
+pub fn uid_of(name: &str) -> Result<Option<u32>, Errno> {
+    Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
+}
+
 /// Looks up a group's gid.
 pub fn group(name: &str) -> Result<Option<u32>, Errno> {
     Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
@@ -127,15 +132,32 @@ pub fn judge_name(name: &str, admitted: &[String]) -> Result<(), BadName> {
     Err(BadName::NotPortable)
 }
 
-/// Does the pattern match, `*` standing for any run of bytes.
+/// Does the pattern match, `*` standing for any run of bytes. Callers choose
+/// the name, so its cost is bounded: a `*` that has to take more than it did
+/// leaves those before it as they are.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    match pattern.split_first() {
-        None => name.is_empty(),
-        Some((b'*', rest)) => (0..=name.len()).any(|from| matches(rest, &name[from..])),
-        Some((first, rest)) => name
-            .split_first()
-            .is_some_and(|(n, ns)| n == first && matches(rest, ns)),
+    let (mut p, mut n) = (0, 0);
+    // The last `*`, and where in the name its run ends.
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(byte) if *byte == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => {
+                let Some((at, end)) = star else { return false };
+                star = Some((at, end + 1));
+                p = at + 1;
+                n = end + 1;
+            }
+        }
     }
+    pattern[p..].iter().all(|byte| *byte == b'*')
 }
 
 #[cfg(test)]
@@ -171,5 +193,43 @@ mod tests {
             judge_name("alice@example.com", &admitted),
             Err(BadName::NotPortable)
         );
+    }
+
+    #[test]
+    fn a_star_stands_for_any_run_of_characters() {
+        for (pattern, name) in [
+            ("*", "@"),
+            ("*@*", "@"),
+            ("a*@b*c", "aaa@bcbc"),
+            ("*@corp", "a@corp@corp"),
+            ("**@", "a@"),
+            ("a@*", "a@"),
+            ("a@b", "a@b"),
+        ] {
+            assert_eq!(
+                judge_name(name, &[pattern.into()]),
+                Ok(()),
+                "{pattern} {name}"
+            );
+        }
+        for (pattern, name) in [
+            ("a*@b*c", "aaa@bcb"),
+            ("*@corp", "a@corp.org"),
+            ("a@*b", "a@"),
+            ("@*", "a@"),
+            ("a@b", "a@"),
+            ("a@b", "a@bc"),
+        ] {
+            let judged = judge_name(name, &[pattern.into()]);
+            assert_eq!(judged, Err(BadName::NotPortable), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_of_many_stars_costs_little_for_a_name_chosen_against_it() {
+        // By backtracking through all stars this would not end within years.
+        let name = "a".repeat(LONGEST_NAME - 1) + "@";
+        let pattern = "*a".repeat(40) + "*b";
+        assert_eq!(judge_name(&name, &[pattern]), Err(BadName::NotPortable));
     }
 }

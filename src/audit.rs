@@ -14,6 +14,8 @@ use nix::sys::socket::{MsgFlags, send};
 use syslog::{Facility, LogFormat, Logger, Severity};
 
 use crate::caller::Caller;
+use crate::journal;
+use crate::policy::Ruling;
 use crate::wire::Code;
 
 /// Where the system's log takes datagrams (syslog(3)).
@@ -21,36 +23,36 @@ pub const SYSLOG_SOCKET: &str = "/dev/log";
 
 /// One decision.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub struct Event<'a> {
     /// Who asked, as the kernel says.
     pub caller: Caller,
     /// The caller's account, where it has one.
-    pub user: Option<String>,
+    pub user: Option<&'a str>,
     /// The operation, or `-` where the request couldn't be read.
     pub operation: &'static str,
     /// The user named in `for`.
-    pub target: Option<String>,
+    pub target: Option<&'a str>,
     /// What was decided.
-    pub outcome: Outcome,
+    pub outcome: Outcome<'a>,
 }
 
 /// What was decided.
 #[derive(Clone, Debug)]
-pub enum Outcome {
+pub enum Outcome<'a> {
     /// A token was made.
     Granted {
         /// Its `sun`.
-        sun: String,
+        sun: &'a str,
         /// Its lifespan in seconds.
         lifespan: u32,
         /// Its end, in seconds since 1970.
         exp: u64,
         /// The key that signed it.
-        kid: String,
+        kid: &'a str,
         /// Its own number.
-        jti: String,
+        jti: &'a str,
         /// The rule that gave the lifespan.
-        rule: String,
+        rule: Ruling,
     },
     /// Nothing was made.
     Refused {
@@ -63,7 +65,7 @@ pub enum Outcome {
     },
 }
 
-impl fmt::Display for Event {
+impl fmt::Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Caller { uid, pid } = self.caller;
         let result = match &self.outcome {
@@ -88,11 +90,8 @@ impl fmt::Display for Event {
                 rule,
             } => write!(
                 f,
-                " sun={} lifespan={lifespan} exp={exp} kid={} jti={} rule={}",
-                Plain(sun),
-                Plain(kid),
-                Plain(jti),
-                Plain(rule)
+                " sun={} lifespan={lifespan} exp={exp} kid={kid} jti={jti} rule={rule}",
+                Plain(sun)
             ),
             Outcome::Refused {
                 code,
@@ -122,8 +121,13 @@ impl fmt::Display for Plain<'_> {
         if self.0.is_empty() {
             return f.write_str("-");
         }
+        let plain =
+            |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'"' | b'\'' | b'=');
+        if self.0.len() <= MOST && self.0.bytes().all(plain) {
+            return f.write_str(self.0);
+        }
         for byte in self.0.bytes().take(MOST) {
-            if byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'"' | b'\'' | b'=') {
+            if plain(byte) {
                 f.write_char(char::from(byte))?;
             } else {
                 write!(f, "\\x{byte:02x}")?;
@@ -151,31 +155,44 @@ pub enum NotRecorded {
     /// The receiver's queue is full now.
     Full,
     /// There is no receiver.
-    Failed(io::Error),
+    Failed {
+        /// Which one.
+        receiver: &'static str,
+        /// Why.
+        error: io::Error,
+    },
 }
 
 impl fmt::Display for NotRecorded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => f.write_str("the log takes no more"),
-            Self::Failed(error) => write!(f, "{SYSLOG_SOCKET}: {error}"),
+            Self::Failed { receiver, error } => write!(f, "{receiver}: {error}"),
         }
     }
 }
 
 impl Recorder {
+    /// Is there somebody to hand records to, as far as one can say before the first.
+    pub fn check(&self) -> Result<(), NotRecorded> {
+        match self {
+            Self::Syslog(syslog) => syslog.connect().map(drop),
+            Self::Stderr => Ok(()),
+        }
+    }
+
     /// Hands one record over, or says at once why it can't.
-    pub fn record(&self, event: &Event) -> Result<(), NotRecorded> {
+    pub fn record(&self, event: &Event<'_>) -> Result<(), NotRecorded> {
         match self {
             Self::Syslog(syslog) => syslog.record(event),
             Self::Stderr => {
-                let line = format!("{event}\n");
-                match nix::unistd::write(io::stderr().as_fd(), line.as_bytes()) {
-                    Ok(n) if n == line.len() => Ok(()),
-                    Ok(_) => Err(NotRecorded::Failed(io::ErrorKind::WriteZero.into())),
-                    Err(Errno::EAGAIN) => Err(NotRecorded::Full),
-                    Err(e) => Err(NotRecorded::Failed(e.into())),
-                }
+                journal::write_line(&format!("{event}\n")).map_err(|errno| match errno {
+                    Errno::EAGAIN => NotRecorded::Full,
+                    other => NotRecorded::Failed {
+                        receiver: "standard error",
+                        error: other.into(),
+                    },
+                })
             }
         }
     }
@@ -198,36 +215,36 @@ impl Syslog {
         }
     }
 
-    fn record(&self, event: &Event) -> Result<(), NotRecorded> {
+    fn record(&self, event: &Event<'_>) -> Result<(), NotRecorded> {
         let present = self
             .socket
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let reused = present.is_some();
-        let socket = present
-            .map_or_else(|| self.connect(), Ok)
-            .map_err(NotRecorded::Failed)?;
+        let socket = present.map_or_else(|| self.connect(), Ok)?;
         match self.send(&socket, event) {
             // The log was restarted: its old socket is gone and a new one waits.
             Err(e) if reused && e != Errno::EAGAIN => {
-                let socket = self.connect().map_err(NotRecorded::Failed)?;
+                let socket = self.connect()?;
                 self.send(&socket, event).map_err(explain)
             }
             result => result.map_err(explain),
         }
     }
 
-    fn connect(&self) -> io::Result<Arc<UnixDatagram>> {
-        let socket = UnixDatagram::unbound()?;
-        socket.set_nonblocking(true)?;
-        socket.connect(&self.path)?;
-        let socket = Arc::new(socket);
+    fn connect(&self) -> Result<Arc<UnixDatagram>, NotRecorded> {
+        let connected = UnixDatagram::unbound().and_then(|socket| {
+            socket.set_nonblocking(true)?;
+            socket.connect(&self.path)?;
+            Ok(socket)
+        });
+        let socket = Arc::new(connected.map_err(no_syslog)?);
         *self.socket.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&socket));
         Ok(socket)
     }
 
-    fn send(&self, socket: &UnixDatagram, event: &Event) -> Result<(), Errno> {
+    fn send(&self, socket: &UnixDatagram, event: &Event<'_>) -> Result<(), Errno> {
         let mut datagram = Datagram {
             socket: socket.as_fd(),
             failed: None,
@@ -248,7 +265,14 @@ impl Syslog {
 fn explain(errno: Errno) -> NotRecorded {
     match errno {
         Errno::EAGAIN | Errno::ENOBUFS => NotRecorded::Full,
-        other => NotRecorded::Failed(other.into()),
+        other => no_syslog(other.into()),
+    }
+}
+
+fn no_syslog(error: io::Error) -> NotRecorded {
+    NotRecorded::Failed {
+        receiver: SYSLOG_SOCKET,
+        error,
     }
 }
 

@@ -26,6 +26,8 @@ pub mod config;
 pub mod daemon;
 /// From a `Grant` and a key to a token: the only signer.
 pub mod issue;
+/// Standard error, without ever waiting for its reader.
+pub mod journal;
 /// Keys: their files, their formats, their public sets.
 pub mod keys;
 /// Who may get what: the only maker of a `Grant`. Pure.

@@ -71,6 +71,9 @@ pub struct Delegate {
 pub struct Names {
     /// The uid of `slurm_user`; none where there is no such account.
     pub slurm_uid: Option<u32>,
+    /// The uid of each account that the policy names and that exists: a uid
+    /// may have several names, and some directories return another case.
+    pub users: BTreeMap<String, u32>,
     /// The gid of each group that the policy names and that exists.
     pub groups: BTreeMap<String, u32>,
 }
@@ -108,7 +111,7 @@ pub struct Bounds {
 /// [`crate::issue`] takes one: an unauthorised token can't be written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    subject: Account,
+    subject: String,
     delegate: Option<String>,
     lifespan: Lifespan,
     ruling: Ruling,
@@ -118,7 +121,7 @@ pub struct Grant {
 impl Grant {
     /// Whom the token speaks for: its `sun`.
     pub fn subject(&self) -> &str {
-        &self.subject.name
+        &self.subject
     }
     /// The service that asked, where it asked for somebody else: `act`.
     pub fn delegate(&self) -> Option<&str> {
@@ -162,7 +165,7 @@ pub struct Identity {
 pub enum Membership {
     /// Every group has a name: name to gid.
     Named(BTreeMap<String, u32>),
-    /// Some group has none.
+    /// Some group has none, or two have the same.
     Gids(Vec<u32>),
 }
 
@@ -188,7 +191,7 @@ impl Policy {
     /// What an account may have for itself.
     pub fn bounds(&self, names: &Names, account: &Account) -> Result<Bounds, Refusal> {
         let privileged = self.refuse_privileged(names, account, true)?;
-        if self.deny_users.contains(&account.name) {
+        if is_named(names, account, &self.deny_users) {
             return Err(not_allowed(format!(
                 "The policy denies tokens to {}.",
                 account.name
@@ -210,20 +213,18 @@ impl Policy {
         self.bounds_by_rule(names, account)
     }
 
-    /// The delegate entry of a caller, or why it may ask for nobody else.
-    pub fn delegate_of(&self, caller: &Account) -> Result<&Delegate, Refusal> {
+    /// The delegate entry of a caller: its leave to ask for others at all.
+    pub fn delegate(&self, caller: &Account) -> Result<&Delegate, Refusal> {
         if matches!(caller.uid, OVERFLOW_UID | NO_UID) {
             return Err(overflow_uid(caller.uid));
         }
-        self.delegates
-            .iter()
-            .find(|d| d.caller == caller.name)
-            .ok_or_else(|| {
-                not_allowed(format!(
-                    "{} may ask for a token of its own only: the policy names it as no delegate.",
-                    caller.name
-                ))
-            })
+        let entry = self.delegates.iter().find(|d| d.caller == caller.name);
+        entry.ok_or_else(|| {
+            not_allowed(format!(
+                "{} may ask for a token of its own only: the policy names it as no delegate.",
+                caller.name
+            ))
+        })
     }
 
     /// What a service may have for `target`: never more than the target itself.
@@ -233,9 +234,10 @@ impl Policy {
         caller: &Account,
         target: &Account,
     ) -> Result<Bounds, Refusal> {
-        let delegate = self.delegate_of(caller)?;
+        let delegate = self.delegate(caller)?;
         self.refuse_privileged(names, target, false)?;
-        if self.delegates.iter().any(|d| d.caller == target.name) {
+        let delegates = self.delegates.iter().map(|d| &d.caller);
+        if is_named(names, target, delegates) {
             return Err(not_allowed(format!(
                 "{} is a delegate itself, and nobody gets tokens for a delegate.",
                 target.name
@@ -276,7 +278,7 @@ impl Policy {
     /// The first rule that matches.
     fn bounds_by_rule(&self, names: &Names, account: &Account) -> Result<Bounds, Refusal> {
         for (i, rule) in self.rules.iter().enumerate() {
-            if is_member(names, account, &rule.groups)? || rule.users.contains(&account.name) {
+            if is_member(names, account, &rule.groups)? || is_named(names, account, &rule.users) {
                 let max = rule.max_lifespan.unwrap_or(self.max_lifespan);
                 let default = rule
                     .default_lifespan
@@ -311,7 +313,9 @@ impl Policy {
             return Err(overflow_uid(*uid));
         }
         self.judge(name)?;
-        let Some(slurm_uid) = self.slurm_uid.or(names.slurm_uid) else {
+        // Where both are known and differ, each could be the one that counts.
+        let slurm_uids: Vec<u32> = self.slurm_uid.into_iter().chain(names.slurm_uid).collect();
+        if slurm_uids.is_empty() {
             return Err(Refusal::new(
                 Code::NotAllowed,
                 format!(
@@ -321,13 +325,15 @@ impl Policy {
                 ),
                 "Ask your administrator to set slurm_user, or slurm_uid, in slurm-tokend.toml.",
             ));
-        };
+        }
         let admitted =
             |known: &str| own && name == known && self.allow_privileged.iter().any(|p| p == known);
-        let is_root = *uid == 0 || name == "root";
-        let is_slurm = *uid == slurm_uid || *name == self.slurm_user;
+        // Some directories find an account whatever the case of its name.
+        let is_root = *uid == 0 || name.eq_ignore_ascii_case("root");
+        let is_slurm = slurm_uids.contains(uid) || name.eq_ignore_ascii_case(&self.slurm_user);
         let passes = (!is_root || (*uid == 0 && admitted("root")))
-            && (!is_slurm || (*uid == slurm_uid && admitted(&self.slurm_user)));
+            && (!is_slurm
+                || (slurm_uids.iter().all(|slurm| slurm == uid) && admitted(&self.slurm_user)));
         if passes {
             return Ok(is_root || is_slurm);
         }
@@ -386,7 +392,7 @@ impl Policy {
             }
         };
         Ok(Grant {
-            subject: subject.clone(),
+            subject: subject.name.clone(),
             delegate: delegate.map(ToOwned::to_owned),
             lifespan,
             ruling: bounds.ruling,
@@ -408,15 +414,14 @@ impl Policy {
                 "Ask your administrator to give the account a primary group of its own.",
             ));
         }
-        let kept = || {
-            account
-                .groups
-                .iter()
-                .filter(|(gid, _)| **gid >= self.identity_min_gid || **gid == account.gid)
-        };
+        // Not even identity_min_gid = 0 lets root's group pass.
+        let is_kept = |gid: u32| gid == account.gid || (gid != 0 && gid >= self.identity_min_gid);
+        let kept = || account.groups.iter().filter(|(gid, _)| is_kept(**gid));
         let named: Option<BTreeMap<String, u32>> = kept()
             .map(|(gid, name)| Some((name.clone()?, *gid)))
             .collect();
+        // Two groups of one name would become one.
+        let named = named.filter(|named| named.len() == kept().count());
         let or = |text: &str, other: &str| {
             if text.is_empty() {
                 other.to_owned()
@@ -438,6 +443,15 @@ impl Policy {
         })
     }
 
+    /// Every account that the policy names, save `SlurmUser`.
+    pub fn named_users(&self) -> impl Iterator<Item = &str> {
+        self.deny_users
+            .iter()
+            .chain(self.rules.iter().flat_map(|r| &r.users))
+            .chain(self.delegates.iter().map(|d| &d.caller))
+            .map(String::as_str)
+    }
+
     /// Every group that the policy names.
     pub fn named_groups(&self) -> impl Iterator<Item = &str> {
         let delegates = self.delegates.iter();
@@ -449,6 +463,17 @@ impl Policy {
             .chain(admins)
             .map(String::as_str)
     }
+}
+
+/// Is the account one of those named, by its own name or by another of its uid.
+fn is_named<'a>(
+    names: &Names,
+    account: &Account,
+    users: impl IntoIterator<Item = &'a String>,
+) -> bool {
+    users
+        .into_iter()
+        .any(|user| *user == account.name || names.users.get(user) == Some(&account.uid))
 }
 
 /// Is the account in one of the groups. A group that doesn't resolve refuses:
@@ -485,3 +510,6 @@ fn not_allowed(message: String) -> Refusal {
         "slurm-token whoami says what you may have; your administrator sets it in slurm-tokend.toml.",
     )
 }
+
+#[cfg(test)]
+mod tests;

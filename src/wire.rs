@@ -234,13 +234,6 @@ struct RequestFrame<'a> {
     target: Option<String>,
 }
 
-/// The part of a request that decides how the rest is to be read.
-#[derive(Deserialize)]
-struct Preamble {
-    v: Option<serde_json::Value>,
-    op: Option<serde_json::Value>,
-}
-
 impl Request {
     /// The operation's name on the wire.
     pub const fn operation(&self) -> &'static str {
@@ -261,6 +254,10 @@ impl Request {
     /// `unknown_operation`; a field that isn't known, or doesn't belong to the
     /// operation, is named.
     pub fn parse(line: &[u8]) -> Result<Self, Refusal> {
+        // serde would take a list, too, for a frame: its members by their order.
+        if line.trim_ascii_start().first() != Some(&b'{') {
+            return Err(malformed("it is no JSON object"));
+        }
         let frame: RequestFrame<'_> =
             serde_json::from_slice(line).map_err(|e| Self::explain(line, &e))?;
         if frame.v != VERSION {
@@ -290,27 +287,39 @@ impl Request {
     }
 
     /// A request of another version or operation may well have fields that we
-    /// don't know: its version and operation are what to tell it of.
+    /// don't know: its version and operation are what to tell it of. Then come
+    /// fields that hold what they can't hold; the rest is the reader's to say.
     fn explain(line: &[u8], error: &serde_json::Error) -> Refusal {
-        if let Ok(Preamble { v, op }) = serde_json::from_slice(line) {
-            match v {
-                None => return malformed("the field \"v\" is missing"),
-                Some(v) if v.as_u64() != Some(u64::from(VERSION)) => {
-                    return unsupported_version(&shorten(&v.to_string()));
-                }
-                Some(_) => {}
+        use serde_json::Value;
+        let Ok(fields) = serde_json::from_slice::<serde_json::Map<String, Value>>(line) else {
+            return malformed(&shorten(&error.to_string()));
+        };
+        match fields.get("v") {
+            None | Some(Value::Null) => return malformed("the field \"v\" is missing"),
+            Some(v) if v.as_u64() != Some(u64::from(VERSION)) => {
+                return unsupported_version(&shorten(&v.to_string()));
             }
-            match op {
-                None => return malformed("the field \"op\" is missing"),
-                Some(serde_json::Value::String(op))
-                    if !matches!(op.as_str(), "issue" | "jwks" | "whoami" | "ping") =>
-                {
-                    return unknown_operation(&op);
-                }
-                Some(_) => {}
-            }
+            Some(_) => {}
         }
-        malformed(&shorten(&error.to_string()))
+        match fields.get("op") {
+            None | Some(Value::Null) => return malformed("the field \"op\" is missing"),
+            Some(Value::String(op))
+                if !matches!(op.as_str(), "issue" | "jwks" | "whoami" | "ping") =>
+            {
+                return unknown_operation(op);
+            }
+            Some(Value::String(_)) => {}
+            Some(_) => return malformed("the field \"op\" must be a string"),
+        }
+        match (fields.get("lifespan"), fields.get("for")) {
+            (Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)), _) => {
+                malformed("the field \"lifespan\" must be a number of seconds or a string")
+            }
+            (_, Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_))) => {
+                malformed("the field \"for\" must be a string")
+            }
+            _ => malformed(&shorten(&error.to_string())),
+        }
     }
 
     /// The line that asks for this, newline included.

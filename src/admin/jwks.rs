@@ -1,12 +1,13 @@
 //! `slurm-tokenctl jwks`.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
 use super::key::{kid, public_half};
-use super::{Failure, print, say};
+use super::{Failure, lint, print, say};
 use crate::daemon::engine;
 use crate::keys::file::{Trust, quoted, read_public};
 use crate::keys::jwks::{Jwk, JwkSet};
@@ -30,6 +31,13 @@ pub(super) enum Command {
     Build(Build),
     /// Join sets, such as those of several nodes
     Merge(Merge),
+    /// Say what each release of Slurm does with a set, entry by entry
+    ///
+    /// Exit status 0 means that all releases accept every entry.
+    Lint {
+        /// A JWKS file
+        file: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -74,6 +82,7 @@ pub(super) fn run(command: Command, trust: &Trust) -> Result<(), Failure> {
     match command {
         Command::Build(build) => build.run(trust),
         Command::Merge(merge) => merge.run(trust),
+        Command::Lint { file } => lint(&file, trust),
     }
 }
 
@@ -165,6 +174,33 @@ impl Output {
              26.05) or a restart of slurmctld (22.05)"
         ));
         Ok(())
+    }
+}
+
+/// Tells what becomes of the file's mode and of each entry.
+fn lint(file: &Path, trust: &Trust) -> Result<(), Failure> {
+    let failed = |e| Problem::at(file, format!("it can't be read: {e}"), "name a JWKS file");
+    let metadata = std::fs::metadata(file).map_err(failed)?;
+    if !metadata.is_file() || metadata.len() > MAX_JWKS as u64 {
+        let what = format!("this is no file of at most {MAX_JWKS} bytes");
+        return Err(Problem::at(file, what, "name a JWKS file").into());
+    }
+    // Not by our rules for a JWKS: the rules here are Slurm's.
+    let bytes = std::fs::read(file).map_err(failed)?;
+    let mut verdicts = lint::judge(&bytes);
+    verdicts.extend(lint::judge_mode(
+        metadata.mode(),
+        metadata.uid(),
+        trust.slurm_uid,
+    ));
+    let place = quoted(file);
+    for verdict in &verdicts {
+        print(&format!("{place}: {verdict}\n"))?;
+    }
+    if verdicts.iter().all(|verdict| verdict.finding.is_none()) {
+        Ok(())
+    } else {
+        Err(Failure::Findings)
     }
 }
 

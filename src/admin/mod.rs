@@ -5,6 +5,7 @@
 
 mod jwks;
 mod key;
+mod lint;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -45,6 +46,8 @@ enum Failure {
     Usage(String),
     /// Something is wrong with what it names.
     Problems(Problems),
+    /// What was looked at isn't as it should be; standard output has told.
+    Findings,
 }
 
 impl From<Problem> for Failure {
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
     };
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Findings) => ExitCode::FAILURE,
         Err(Failure::Usage(what)) => tell(&Cli::command().error(ErrorKind::ValueValidation, what)),
         Err(Failure::Problems(Problems(problems))) => {
             for problem in problems {

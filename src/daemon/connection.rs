@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use zeroize::Zeroizing;
 
 use crate::caller::Caller;
@@ -35,6 +35,9 @@ pub struct Connection {
     /// Accepted and not waited for yet: most callers have one request, which
     /// is there already, and then nothing more.
     pub fresh: bool,
+    /// Has the peer had an answer.
+    pub answered: bool,
+    deaf: bool,
 }
 
 /// What a read gave.
@@ -72,7 +75,30 @@ impl Connection {
             deadline: None,
             home: None,
             fresh: true,
+            answered: false,
+            deaf: false,
         }
+    }
+
+    /// Lets the peer send no more. What it has sent is still there to read,
+    /// and after that its end: whatever it managed to send will be answered,
+    /// and it learns of what it didn't.
+    pub fn hear_no_more(&mut self) {
+        if !self.deaf {
+            self.deaf = true;
+            // A peer that has gone can't send more either.
+            let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Read);
+        }
+    }
+
+    /// Can the peer send no more, because we want no more.
+    pub fn is_deaf(&self) -> bool {
+        self.deaf
+    }
+
+    /// Is no request under way here, and no answer.
+    pub fn is_idle(&self) -> bool {
+        !self.is_midway() && !self.is_unsent()
     }
 
     /// Reads what is there now, once.
@@ -111,6 +137,7 @@ impl Connection {
     pub fn send(&mut self, answer: Zeroizing<Vec<u8>>) -> Result<(), Errno> {
         self.outbox = answer;
         self.sent = 0;
+        self.answered = true;
         self.flush()
     }
 

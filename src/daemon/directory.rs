@@ -2,7 +2,7 @@
 //! in a bounded number of threads, once for many who ask, with a limit on how
 //! long anybody waits. A hung directory service delays only those who need it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
 use crate::account::{self, Account};
 use crate::config::Limits;
-use crate::daemon::quotas::Bucket;
 use crate::policy::{Names, Policy};
 
 /// Whom to look up.
@@ -23,6 +23,23 @@ pub enum Who {
     Uid(u32),
     /// The account of a name.
     Name(String),
+}
+
+/// A look-up. An account is remembered with its groups' names or without.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Sought {
+    who: Who,
+    group_names: bool,
+}
+
+impl Sought {
+    /// With the groups' names where the policy puts them into tokens.
+    pub fn by(policy: &Policy, who: Who) -> Self {
+        Self {
+            who,
+            group_names: policy.identity_claims,
+        }
+    }
 }
 
 /// An account, or the knowledge that there is none.
@@ -35,82 +52,97 @@ pub enum Unavailable {
     NoRoom,
     /// The service did not answer in time.
     TimedOut,
-    /// Too many callers that turn out to have no account.
-    Strangers,
     /// The service answered with an error.
     Failed(Errno),
 }
 
-/// So many answers are remembered; what is beyond is looked up again.
+/// What is known of a uid or name without asking anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acquaintance {
+    /// It had an account when last looked up.
+    Account,
+    /// It had none, a moment ago.
+    NoAccount,
+    /// Nothing.
+    Unknown,
+}
+
+/// So many accounts are remembered; what is beyond is looked up again.
 const MOST_REMEMBERED: usize = 16_384;
+/// So many uids and names without an account are remembered: there are more of
+/// them than of accounts, and they come from whoever likes.
+const MOST_ABSENT: usize = 1024;
+/// So many look-ups are under way, or wait for a thread.
+const MOST_UNDER_WAY: usize = 1024;
 /// How long the knowledge that there is no account lasts: a new account
 /// should not have to wait for it.
 const ABSENCE: Duration = Duration::from_secs(5);
-
-/// Of each four look-ups at once, one is kept for uids that had an account
-/// before: those who were never seen can't take all of them.
-const KEPT: usize = 4;
-/// So many uids a second may turn out to have no account; then uids that were
-/// never seen with one are not looked up for a moment.
-const STRANGERS_PER_SECOND: f64 = 50.0;
-/// So many of them at once.
-const STRANGERS_BURST: u32 = 200;
+/// Threads for the names in the policy, one for each configuration that may
+/// have a look-up under way.
+const THREADS_FOR_NAMES: usize = 2;
 
 /// The accounts, and what the policy's names mean.
 pub struct Directory {
-    strangers: Mutex<Bucket>,
-    kept: usize,
-    accounts: Arc<Lookups<Who, Found>>,
-    names: Arc<Lookups<u64, Arc<Names>>>,
+    accounts: Arc<Lookups<Sought, Account>>,
+    names: Arc<Lookups<u64, Names>>,
     runtime: Handle,
+    /// For those who had an account before.
+    regulars: Arc<Semaphore>,
+    /// For all others: they may not take every thread, as many of them may
+    /// have no account, and a service that hangs hangs on those first.
+    newcomers: Arc<Semaphore>,
+    /// Nothing is decided without these names.
+    policy: Arc<Semaphore>,
 }
 
 impl Directory {
     /// An empty memory. Look-ups run on `runtime`'s threads for blocking work,
-    /// at most `limits.lookups` at once.
+    /// at most [`Self::threads`] at once.
     pub fn new(runtime: Handle, limits: &Limits) -> Self {
-        let room = Arc::new(Semaphore::new(limits.lookups));
+        let newcomers = (limits.lookups / 2).max(1);
+        let regulars = (limits.lookups - newcomers).max(1);
         Self {
-            strangers: Mutex::new(Bucket::full(STRANGERS_BURST, Instant::now())),
-            kept: limits.lookups / KEPT,
-            accounts: Arc::new(Lookups::new(Arc::clone(&room))),
-            names: Arc::new(Lookups::new(room)),
+            accounts: Arc::default(),
+            names: Arc::default(),
             runtime,
+            regulars: Arc::new(Semaphore::new(regulars)),
+            newcomers: Arc::new(Semaphore::new(newcomers)),
+            policy: Arc::new(Semaphore::new(THREADS_FOR_NAMES)),
         }
     }
 
+    /// How many threads look-ups may take.
+    pub fn threads(limits: &Limits) -> usize {
+        limits.lookups.max(2) + THREADS_FOR_NAMES
+    }
+
     /// What is remembered of an account.
-    pub fn remembered(&self, who: &Who, now: Instant) -> Option<Found> {
-        self.accounts.remembered(who, now)
+    pub fn remembered(&self, sought: &Sought, now: Instant) -> Option<Found> {
+        self.accounts.remembered(sought, now)
+    }
+
+    /// Who this is, as far as it's known.
+    pub fn acquaintance(&self, sought: &Sought, now: Instant) -> Acquaintance {
+        self.accounts.acquaintance(sought, now)
+    }
+
+    /// Does somebody wait for the same look-up already.
+    pub fn is_under_way(&self, sought: &Sought) -> bool {
+        self.accounts.is_under_way(sought)
     }
 
     /// What is remembered of the policy's names; `generation` tells one
     /// configuration from the next.
     pub fn remembered_names(&self, generation: u64, now: Instant) -> Option<Arc<Names>> {
-        self.names.remembered(&generation, now)
+        self.names.remembered(&generation, now).flatten()
     }
 
-    /// Finds an account, with its groups' names where asked for.
-    pub async fn account(
-        &self,
-        who: Who,
-        group_names: bool,
-        limits: &Limits,
-    ) -> Result<Found, Unavailable> {
-        if let Some(found) = self.remembered(&who, Instant::now()) {
-            return Ok(found);
-        }
+    /// Finds an account.
+    pub async fn account(&self, sought: Sought, limits: &Limits) -> Result<Found, Unavailable> {
         let keep = limits.account_cache;
-        let known = matches!(self.accounts.last(&who), Some(Some(_)));
-        let reserve = if known { 0 } else { self.kept };
-        if !known && !self.accounts.is_under_way(&who) {
-            self.strangers()
-                .take(STRANGERS_PER_SECOND, STRANGERS_BURST, Instant::now())
-                .map_err(|_| Unavailable::Strangers)?;
-        }
-        let asked = who.clone();
+        let Sought { who, group_names } = sought.clone();
         let work = move || {
-            let found = match asked {
+            let found = match who {
                 Who::Uid(uid) => account::by_uid(uid, group_names),
                 Who::Name(name) => account::by_name(&name, group_names),
             }?;
@@ -119,23 +151,15 @@ impl Directory {
             } else {
                 ABSENCE.min(keep)
             };
-            Ok((found.map(Arc::new), keep))
+            Ok((found, keep))
         };
-        let found = self
-            .accounts
-            .find(&self.runtime, who, limits.lookup_timeout, reserve, work)
-            .await;
-        if !known && matches!(found, Ok(Some(_))) {
-            // No stranger after all: its look-up isn't counted.
-            self.strangers().put_back();
-        }
-        found
-    }
-
-    fn strangers(&self) -> MutexGuard<'_, Bucket> {
-        self.strangers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        let room = match self.accounts.acquaintance(&sought, Instant::now()) {
+            Acquaintance::Account => &self.regulars,
+            Acquaintance::NoAccount | Acquaintance::Unknown => &self.newcomers,
+        };
+        self.accounts
+            .find(&self.runtime, room, sought, limits.lookup_timeout, work)
+            .await
     }
 
     /// Finds out what the policy's names mean.
@@ -147,164 +171,287 @@ impl Directory {
     ) -> Result<Arc<Names>, Unavailable> {
         let keep = limits.account_cache;
         let slurm_user = policy.slurm_user.clone();
-        let groups: Vec<String> = policy.named_groups().map(ToOwned::to_owned).collect();
+        let users: BTreeSet<String> = policy.named_users().map(ToOwned::to_owned).collect();
+        let groups: BTreeSet<String> = policy.named_groups().map(ToOwned::to_owned).collect();
         let work = move || {
             let mut names = Names {
-                slurm_uid: account::by_name(&slurm_user, false)?.map(|a| a.uid),
-                groups: BTreeMap::new(),
+                slurm_uid: account::uid_of(&slurm_user)?,
+                ..Names::default()
             };
+            for user in users {
+                if let Some(uid) = account::uid_of(&user)? {
+                    names.users.insert(user, uid);
+                }
+            }
+            let wanted = groups.len();
             for group in groups {
                 if let Some(gid) = account::group(&group)? {
                     names.groups.insert(group, gid);
                 }
             }
-            // A name that is missing now may be there in a moment.
-            let keep = if names.slurm_uid.is_some() {
+            // Callers are refused for what is missing, and it may be there in a moment.
+            let keep = if names.slurm_uid.is_some() && names.groups.len() == wanted {
                 keep
             } else {
                 ABSENCE.min(keep)
             };
-            Ok((Arc::new(names), keep))
+            Ok((Some(names), keep))
         };
-        self.names
-            .find(&self.runtime, generation, limits.lookup_timeout, 0, work)
-            .await
+        let names = self
+            .names
+            .find(
+                &self.runtime,
+                &self.policy,
+                generation,
+                limits.lookup_timeout,
+                work,
+            )
+            .await?;
+        // `work` always finds names, be they without meaning.
+        names.ok_or(Unavailable::Failed(Errno::ENOENT))
     }
 }
 
-type Answer<V> = Result<V, Unavailable>;
+type Maybe<V> = Option<Arc<V>>;
+type Answer<V> = Result<Maybe<V>, Unavailable>;
 
 /// Answers by key: remembered, or under way with any number waiting.
 struct Lookups<K, V> {
-    slots: Mutex<HashMap<K, Slot<V>>>,
-    room: Arc<Semaphore>,
+    slots: Mutex<Slots<K, V>>,
+}
+
+struct Slots<K, V> {
+    by_key: HashMap<K, Slot<V>>,
+    under_way: usize,
+    absent: usize,
 }
 
 enum Slot<V> {
-    Known { answer: V, until: Instant },
+    /// Kept beyond its time, to know who had an account before.
+    Known { answer: Maybe<V>, until: Instant },
+    UnderWay {
+        answer: watch::Receiver<Option<Answer<V>>>,
+        before: Maybe<V>,
+    },
+}
+
+enum Joined<V> {
+    Known(Maybe<V>),
     UnderWay(watch::Receiver<Option<Answer<V>>>),
+    NoRoom,
+}
+
+impl<K, V> Default for Lookups<K, V> {
+    fn default() -> Self {
+        Self {
+            slots: Mutex::new(Slots {
+                by_key: HashMap::new(),
+                under_way: 0,
+                absent: 0,
+            }),
+        }
+    }
+}
+
+impl<V> Slot<V> {
+    fn acquaintance(&self, now: Instant) -> Acquaintance {
+        match self {
+            Self::Known {
+                answer: Some(_), ..
+            }
+            | Self::UnderWay {
+                before: Some(_), ..
+            } => Acquaintance::Account,
+            Self::Known {
+                answer: None,
+                until,
+            } if *until > now => Acquaintance::NoAccount,
+            Self::Known { .. } | Self::UnderWay { .. } => Acquaintance::Unknown,
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash, V> Slots<K, V> {
+    /// Puts what is known in a slot's place; keeps the counts.
+    fn put(&mut self, key: K, slot: Slot<V>) {
+        self.remove(&key);
+        match slot {
+            Slot::UnderWay { .. } => self.under_way += 1,
+            Slot::Known { answer: None, .. } => self.absent += 1,
+            Slot::Known { .. } => {}
+        }
+        self.by_key.insert(key, slot);
+    }
+
+    fn remove(&mut self, key: &K) {
+        match self.by_key.remove(key) {
+            Some(Slot::UnderWay { .. }) => self.under_way -= 1,
+            Some(Slot::Known { answer: None, .. }) => self.absent -= 1,
+            Some(Slot::Known { .. }) | None => {}
+        }
+    }
+
+    /// Makes room for one more answer: first goes what is out of date, then
+    /// whatever else can be looked up again.
+    fn make_room(&mut self, now: Instant) {
+        if self.absent >= MOST_ABSENT {
+            self.forget(|answer, until| answer.is_none() && until <= now);
+        }
+        if self.absent >= MOST_ABSENT {
+            self.forget(|answer, _| answer.is_none());
+        }
+        if self.by_key.len() >= MOST_REMEMBERED {
+            self.forget(|_, until| until <= now);
+        }
+        if self.by_key.len() >= MOST_REMEMBERED {
+            self.forget(|_, _| true);
+        }
+    }
+
+    fn forget(&mut self, which: impl Fn(&Maybe<V>, Instant) -> bool) {
+        let absent = &mut self.absent;
+        self.by_key.retain(|_, slot| match slot {
+            Slot::Known { answer, until } if which(answer, *until) => {
+                *absent -= usize::from(answer.is_none());
+                false
+            }
+            Slot::Known { .. } | Slot::UnderWay { .. } => true,
+        });
+    }
 }
 
 impl<K, V> Lookups<K, V>
 where
     K: Clone + Eq + Hash + Send + 'static,
-    V: Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
 {
-    fn new(room: Arc<Semaphore>) -> Self {
-        Self {
-            slots: Mutex::new(HashMap::new()),
-            room,
-        }
-    }
-
-    fn slots(&self) -> MutexGuard<'_, HashMap<K, Slot<V>>> {
+    fn slots(&self) -> MutexGuard<'_, Slots<K, V>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remembered(&self, key: &K, now: Instant) -> Option<V> {
-        match self.slots().get(key) {
+    fn remembered(&self, key: &K, now: Instant) -> Option<Maybe<V>> {
+        match self.slots().by_key.get(key) {
             Some(Slot::Known { answer, until }) if *until > now => Some(answer.clone()),
             _ => None,
         }
     }
 
-    /// The last answer, however old.
-    fn last(&self, key: &K) -> Option<V> {
-        match self.slots().get(key) {
-            Some(Slot::Known { answer, .. }) => Some(answer.clone()),
-            _ => None,
-        }
+    fn acquaintance(&self, key: &K, now: Instant) -> Acquaintance {
+        self.slots()
+            .by_key
+            .get(key)
+            .map_or(Acquaintance::Unknown, |slot| slot.acquaintance(now))
     }
 
     fn is_under_way(&self, key: &K) -> bool {
-        matches!(self.slots().get(key), Some(Slot::UnderWay(_)))
+        matches!(self.slots().by_key.get(key), Some(Slot::UnderWay { .. }))
     }
 
     /// The answer for `key`: remembered, or from the look-up under way, or
-    /// from `work`, which says how long its answer is worth remembering.
+    /// from `work`, which says how long its answer is worth remembering, and
+    /// runs once there is `room`.
     async fn find<W>(
         self: &Arc<Self>,
         runtime: &Handle,
+        room: &Arc<Semaphore>,
         key: K,
         patience: Duration,
-        reserve: usize,
         work: W,
     ) -> Answer<V>
     where
-        W: FnOnce() -> Result<(V, Duration), Errno> + Send + 'static,
+        W: FnOnce() -> Result<(Option<V>, Duration), Errno> + Send + 'static,
     {
-        let mut answer = match self.join_or_start(runtime, key, reserve, work) {
-            Ok(joined) => joined?,
-            Err(known) => return Ok(known),
+        let mut answer = match self.join_or_start(runtime, room, key, patience, work) {
+            Joined::Known(answer) => return Ok(answer),
+            Joined::UnderWay(answer) => answer,
+            Joined::NoRoom => return Err(Unavailable::NoRoom),
         };
-        let waited = tokio::time::timeout(patience, answer.wait_for(Option::is_some)).await;
+        let waited = timeout(patience, answer.wait_for(Option::is_some)).await;
         match waited {
             Ok(Ok(answer)) => answer.clone().unwrap_or(Err(Unavailable::TimedOut)),
-            // The look-up's thread ended without an answer.
+            // The runtime ends, and the look-up with it.
             Ok(Err(_)) => Err(Unavailable::Failed(Errno::EIO)),
             Err(_) => Err(Unavailable::TimedOut),
         }
     }
 
-    /// `Err` holds an answer that is known already.
-    #[allow(clippy::type_complexity, reason = "said once, read once, right above")]
     fn join_or_start<W>(
         self: &Arc<Self>,
         runtime: &Handle,
+        room: &Arc<Semaphore>,
         key: K,
-        reserve: usize,
+        patience: Duration,
         work: W,
-    ) -> Result<Result<watch::Receiver<Option<Answer<V>>>, Unavailable>, V>
+    ) -> Joined<V>
     where
-        W: FnOnce() -> Result<(V, Duration), Errno> + Send + 'static,
+        W: FnOnce() -> Result<(Option<V>, Duration), Errno> + Send + 'static,
     {
         let now = Instant::now();
         let mut slots = self.slots();
-        match slots.get(&key) {
-            Some(Slot::Known { answer, until }) if *until > now => return Err(answer.clone()),
-            Some(Slot::UnderWay(answer)) => return Ok(Ok(answer.clone())),
-            Some(Slot::Known { .. }) | None => {}
-        }
-        if self.room.available_permits() <= reserve {
-            return Ok(Err(Unavailable::NoRoom));
-        }
-        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
-            return Ok(Err(Unavailable::NoRoom));
-        };
-        if slots.len() >= MOST_REMEMBERED {
-            slots.retain(|_, slot| match slot {
-                Slot::Known { until, .. } => *until > now,
-                Slot::UnderWay(_) => true,
-            });
-            if slots.len() >= MOST_REMEMBERED {
-                slots.retain(|_, slot| matches!(slot, Slot::UnderWay(_)));
+        let before = match slots.by_key.get(&key) {
+            Some(Slot::Known { answer, until }) if *until > now => {
+                return Joined::Known(answer.clone());
             }
+            Some(Slot::UnderWay { answer, .. }) => return Joined::UnderWay(answer.clone()),
+            Some(Slot::Known { answer, .. }) => answer.clone(),
+            None => None,
+        };
+        if slots.under_way >= MOST_UNDER_WAY {
+            return Joined::NoRoom;
         }
         let (tell, answer) = watch::channel(None);
-        slots.insert(key.clone(), Slot::UnderWay(answer.clone()));
+        let under_way = Slot::UnderWay {
+            answer: answer.clone(),
+            before,
+        };
+        slots.put(key.clone(), under_way);
         drop(slots);
-        let lookups = Arc::clone(self);
-        runtime.spawn_blocking(move || {
-            let _permit = permit;
-            let told = match work() {
-                Ok((answer, keep)) => {
-                    let until = Instant::now() + keep;
-                    lookups.slots().insert(
-                        key,
-                        Slot::Known {
-                            answer: answer.clone(),
-                            until,
-                        },
-                    );
-                    Ok(answer)
-                }
-                Err(errno) => {
-                    lookups.slots().remove(&key);
-                    Err(Unavailable::Failed(errno))
-                }
+        let (lookups, room) = (Arc::clone(self), Arc::clone(room));
+        runtime.spawn(async move {
+            let result = match timeout(patience, room.acquire_owned()).await {
+                Ok(Ok(permit)) => tokio::task::spawn_blocking(move || {
+                    let _permit = permit;
+                    work().map_err(Unavailable::Failed)
+                })
+                .await
+                .unwrap_or(Err(Unavailable::Failed(Errno::EIO))),
+                Ok(Err(_)) | Err(_) => Err(Unavailable::NoRoom),
             };
-            tell.send_replace(Some(told));
+            tell.send_replace(Some(lookups.keep(key, result)));
         });
-        Ok(Ok(answer))
+        Joined::UnderWay(answer)
+    }
+
+    /// Remembers an answer, if there is one.
+    fn keep(&self, key: K, result: Result<(Option<V>, Duration), Unavailable>) -> Answer<V> {
+        let mut slots = self.slots();
+        let now = Instant::now();
+        match result {
+            Ok((answer, keep)) => {
+                let answer = answer.map(Arc::new);
+                slots.make_room(now);
+                let known = Slot::Known {
+                    answer: answer.clone(),
+                    until: now + keep,
+                };
+                slots.put(key, known);
+                Ok(answer)
+            }
+            Err(why) => {
+                let before = match slots.by_key.get(&key) {
+                    Some(Slot::UnderWay { before, .. }) => before.clone(),
+                    _ => None,
+                };
+                slots.remove(&key);
+                if before.is_some() {
+                    let known = Slot::Known {
+                        answer: before,
+                        until: now,
+                    };
+                    slots.put(key, known);
+                }
+                Err(why)
+            }
+        }
     }
 }

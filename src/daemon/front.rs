@@ -43,6 +43,8 @@ pub struct Fronts {
     all: Vec<Front>,
     next: AtomicUsize,
     stopping: AtomicBool,
+    /// So many fronts will accept nothing more.
+    stopped: AtomicUsize,
     wake: EventFd,
 }
 
@@ -84,6 +86,7 @@ impl Fronts {
             all: fronts,
             next: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            stopped: AtomicUsize::new(0),
             wake,
         })
     }
@@ -108,19 +111,21 @@ impl Fronts {
         let _ = self.wake.write(1);
     }
 
+    /// Is the daemon about to end.
+    pub fn are_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Has each front accepted all that it ever will.
+    pub fn have_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst) == self.all.len()
+    }
+
     /// Lets a connection wait for its peer: to send more, or to take what is
     /// unsent. When the daemon stops, what is idle ends here.
     pub fn park(&self, daemon: &Arc<Daemon>, mut connection: Connection) {
-        if connection.deadline.is_none() {
-            let engine = daemon.engine();
-            let limits = &engine.config.limits;
-            let time = if connection.is_midway() || connection.is_unsent() {
-                limits.request_timeout
-            } else {
-                limits.idle_timeout
-            };
-            connection.deadline = Some(Instant::now() + time);
-        }
+        let engine = daemon.engine();
+        let limits = &engine.config.limits;
         connection.fresh = false;
         let home = connection.home;
         let index = home.map_or_else(
@@ -129,12 +134,22 @@ impl Fronts {
         );
         let front = &self.all[index];
         let mut parked = front.parked();
-        let idle = !connection.is_midway() && !connection.is_unsent();
-        if idle && self.stopping.load(Ordering::SeqCst) {
+        // Asked under the lock: who is parked before the stop is found by it.
+        let stopping = self.are_stopping();
+        if stopping && connection.is_idle() && connection.answered {
             drop(parked);
-            last_look(daemon, connection);
-            return;
+            connection.hear_no_more();
+            return daemon.advance(connection);
         }
+        // One who connected and hasn't asked yet is about to.
+        let time = if connection.is_idle() && !stopping {
+            limits.idle_timeout
+        } else {
+            limits.request_timeout
+        };
+        let latest = Instant::now() + time;
+        let deadline = connection.deadline.map_or(latest, |set| set.min(latest));
+        connection.deadline = Some(deadline);
         let wants = if connection.is_unsent() {
             EpollFlags::EPOLLOUT
         } else {
@@ -152,7 +167,7 @@ impl Fronts {
             let key = parked.last + FIRST;
             connection.home = Some((index, key));
             if let Err(errno) = front.epoll.add(&connection, EpollEvent::new(wants, key)) {
-                say(format_args!(
+                daemon.complain(format_args!(
                     "a connection of uid {} ends: epoll: {errno}",
                     connection.caller.uid
                 ));
@@ -177,13 +192,6 @@ impl Front {
     }
 }
 
-/// A peer may have sent its next request just before we stop.
-fn last_look(daemon: &Arc<Daemon>, mut connection: Connection) {
-    if connection.fill() == Ok(Fill::Data) {
-        daemon.advance(connection);
-    }
-}
-
 /// One front, for as long as the process lives.
 fn run(daemon: &Arc<Daemon>, index: usize, listener: &Listener) {
     let fronts = &daemon.fronts;
@@ -192,15 +200,15 @@ fn run(daemon: &Arc<Daemon>, index: usize, listener: &Listener) {
     let mut swept = Instant::now();
     let mut events = [EpollEvent::empty(); 64];
     loop {
-        if let Accepting::Paused(until) = accepting
-            && Instant::now() >= until
-        {
-            accepting = resume(front, listener);
-        }
-        let wait = if matches!(accepting, Accepting::Paused(_)) {
-            PAUSE
-        } else {
-            TICK
+        let now = Instant::now();
+        accepting = match accepting {
+            Accepting::Paused(until) if until <= now => resume(front, listener),
+            Accepting::Last(until) if until <= now => accept_the_last(daemon, listener),
+            as_it_is => as_it_is,
+        };
+        let wait = match accepting {
+            Accepting::Paused(_) | Accepting::Last(_) => PAUSE,
+            Accepting::Yes | Accepting::Stopped => TICK,
         };
         let wait = EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::ZERO);
         let ready = match front.epoll.wait(&mut events, wait) {
@@ -225,10 +233,7 @@ fn run(daemon: &Arc<Daemon>, index: usize, listener: &Listener) {
                         accepting = Accepting::Paused(Instant::now() + PAUSE);
                     }
                 },
-                WAKE => {
-                    accepting = Accepting::Stopped;
-                    stop(daemon, front, listener);
-                }
+                WAKE => accepting = stop(daemon, front, listener),
                 key => {
                     let connection = front.parked().connections.remove(&key);
                     if let Some(connection) = connection {
@@ -240,13 +245,17 @@ fn run(daemon: &Arc<Daemon>, index: usize, listener: &Listener) {
         if swept.elapsed() >= TICK {
             swept = Instant::now();
             sweep(daemon, front, swept);
+            daemon.record_suppressed(false);
         }
     }
 }
 
 enum Accepting {
     Yes,
+    /// Until then: there is no room.
     Paused(Instant),
+    /// Those who wait on a socket that takes no more callers, from then on.
+    Last(Instant),
     Stopped,
 }
 
@@ -331,38 +340,45 @@ fn sweep(daemon: &Arc<Daemon>, front: &Front, now: Instant) {
     for connection in late {
         if connection.is_midway() && !connection.is_unsent() {
             daemon.end(connection, &late_request());
+        } else if connection.is_idle() && !connection.answered && daemon.fronts.are_stopping() {
+            daemon.end(connection, &shutting_down());
         }
     }
 }
 
-fn stop(daemon: &Arc<Daemon>, front: &Front, listener: &Listener) {
+fn stop(daemon: &Arc<Daemon>, front: &Front, listener: &Listener) -> Accepting {
     let _ = front.epoll.delete(&daemon.fronts.wake);
     let _ = front.epoll.delete(&listener.socket);
-    if listener.ours {
-        // Nobody else would ever answer those who wait here. Shut down, the
-        // socket refuses new callers and still gives us the ones that wait.
-        let _ = shutdown(listener.socket.as_raw_fd(), Shutdown::Read);
-        while !matches!(
-            accept(daemon, listener, usize::MAX),
-            Ok(()) | Err(Errno::EINVAL)
-        ) {
-            thread::sleep(PAUSE);
-        }
-    }
     let idle: Vec<Connection> = {
         let mut parked = front.parked();
-        let keys: Vec<u64> = parked
-            .connections
-            .iter()
-            .filter(|(_, c)| !c.is_midway() && !c.is_unsent())
-            .map(|(key, _)| *key)
-            .collect();
+        let all = parked.connections.iter();
+        let keys: Vec<u64> = all.filter(|(_, c)| c.is_idle()).map(|(k, _)| *k).collect();
         keys.iter()
             .filter_map(|key| parked.connections.remove(key))
             .collect()
     };
     for connection in idle {
-        last_look(daemon, connection);
+        daemon.fronts.park(daemon, connection);
+    }
+    if listener.ours {
+        // Nobody else would ever answer those who wait here. Shut down, the
+        // socket refuses new callers and still gives us the ones that wait.
+        let _ = shutdown(listener.socket.as_raw_fd(), Shutdown::Read);
+        Accepting::Last(Instant::now())
+    } else {
+        daemon.fronts.stopped.fetch_add(1, Ordering::SeqCst);
+        Accepting::Stopped
+    }
+}
+
+fn accept_the_last(daemon: &Arc<Daemon>, listener: &Listener) -> Accepting {
+    match accept(daemon, listener, usize::MAX) {
+        Ok(()) | Err(Errno::EINVAL) => {
+            daemon.fronts.stopped.fetch_add(1, Ordering::SeqCst);
+            Accepting::Stopped
+        }
+        // What is open has to end first.
+        Err(_) => Accepting::Last(Instant::now() + PAUSE),
     }
 }
 
@@ -371,6 +387,14 @@ fn late_request() -> Refusal {
         Code::Timeout,
         "The rest of the request did not arrive in time.",
         "Send a request and its newline at once.",
+    )
+}
+
+pub(super) fn shutting_down() -> Refusal {
+    Refusal::new(
+        Code::ShuttingDown,
+        "The daemon is stopping, and the request has not arrived.",
+        "Connect again and send it anew.",
     )
 }
 

@@ -56,6 +56,8 @@ fn bind(path: &Path) -> Result<UnixListener, Problem> {
         };
         Problem::at(path, format!("the socket can't be made: {error}"), remedy)
     };
+    // One of ours, which died with this pid before it got any further.
+    let _ = fs::remove_file(&fresh);
     let before = umask(Mode::from_bits_truncate(0o111));
     let bound = UnixListener::bind(&fresh);
     umask(before);

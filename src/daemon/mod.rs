@@ -29,6 +29,7 @@ use sd_notify::NotifyState;
 use tokio::runtime::{self, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::journal;
 use crate::report::{Problem, Problems};
 use directory::Directory;
 use engine::Engine;
@@ -67,6 +68,8 @@ struct Daemon {
     signers: Arc<Signers>,
     fronts: Fronts,
     runtime: Handle,
+    /// Whose turn it is to try a log that is full.
+    log_turn: tokio::sync::Mutex<()>,
     complained: Mutex<Option<Instant>>,
 }
 
@@ -97,8 +100,13 @@ fn unix_now() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// One line for the journal. A journal that's gone is no reason to stop.
+/// One line for the journal. A journal that's gone, or hangs, is no reason to stop.
 fn say(what: fmt::Arguments<'_>) {
+    let _ = journal::write_line(&format!("slurm-tokend: {what}\n"));
+}
+
+/// One line for whoever starts us, who gets all of them.
+fn tell(what: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "slurm-tokend: {what}");
 }
 
@@ -123,7 +131,7 @@ pub fn main() -> ExitCode {
             };
         }
         Err(error) => {
-            say(format_args!("{error}"));
+            tell(format_args!("{error}"));
             let _ = io::stderr().write_all(b"Try: slurm-tokend --help\n");
             return ExitCode::from(2);
         }
@@ -132,7 +140,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(problems) => {
             for problem in &problems.0 {
-                say(format_args!("{problem}"));
+                tell(format_args!("{problem}"));
             }
             ExitCode::FAILURE
         }
@@ -171,7 +179,7 @@ fn arguments() -> Result<Asked, lexopt::Error> {
 /// the socket answers.
 fn run(arguments: &Arguments) -> Result<(), Problems> {
     let mut config = engine::read_configuration(&arguments.configuration)?;
-    config.limits.connections = privileges::make_room(config.limits.connections);
+    let note = privileges::make_room(&mut config.limits.connections);
     let successor = privileges::successor(&config.user, &config.policy);
     let engine = match (Engine::start(config), successor) {
         (Ok(engine), Ok(successor)) => (engine, successor),
@@ -184,13 +192,16 @@ fn run(arguments: &Arguments) -> Result<(), Problems> {
     };
     let (engine, successor) = engine;
     if arguments.check {
-        say(format_args!(
+        tell(format_args!(
             "{}: configuration and key are sound; {} signs with kid {}",
             engine.config.path.display(),
             engine.issuer.key().algorithm(),
             engine.issuer.key().kid()
         ));
         return Ok(());
+    }
+    if let Some(note) = note {
+        tell(format_args!("{note}"));
     }
     let listener = listen::open(&engine.config.socket)?;
     let own_path = listener.ours.then(|| engine.config.socket.clone());
@@ -213,8 +224,8 @@ fn serve_until_told(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime: Runtime = runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        // One more than look-ups may hang in: a reload needs one.
-        .max_blocking_threads(engine.config.limits.lookups + 1)
+        // One for a reload, which may wait for the account service as well.
+        .max_blocking_threads(Directory::threads(&engine.config.limits) + 1)
         .thread_name("runtime")
         .enable_all()
         .build()
@@ -226,6 +237,7 @@ fn serve_until_told(
         signers: Signers::start(cores).map_err(failed)?,
         fronts: Fronts::new().map_err(failed)?,
         runtime: runtime.handle().clone(),
+        log_turn: tokio::sync::Mutex::default(),
         complained: Mutex::new(None),
     });
     let signals = runtime
@@ -242,6 +254,7 @@ fn serve_until_told(
     }
     daemon.fronts.stop();
     runtime.block_on(daemon.drain());
+    daemon.record_suppressed(true);
     // A look-up that hangs must not hold up the end.
     runtime.shutdown_background();
     Ok(())
@@ -267,7 +280,13 @@ impl Daemon {
     async fn reload_until_stopped(&self, mut signals: Signals) {
         loop {
             tokio::select! {
-                _ = signals.hangup.recv() => self.reload().await,
+                _ = signals.hangup.recv() => {}
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
+            }
+            // A reload that hangs on the account service doesn't hold up the end.
+            tokio::select! {
+                () = self.reload() => {}
                 _ = signals.terminate.recv() => return,
                 _ = signals.interrupt.recv() => return,
             }
@@ -280,12 +299,11 @@ impl Daemon {
         let engine = self.engine();
         let reloaded = tokio::task::spawn_blocking(move || engine.reload()).await;
         match reloaded {
-            Ok(Ok((mut engine, notes))) => {
+            Ok(Ok((mut engine, mut notes))) => {
+                notes.extend(privileges::make_room(&mut engine.config.limits.connections));
                 for note in notes {
                     say(format_args!("{note}"));
                 }
-                let wanted = engine.config.limits.connections;
-                engine.config.limits.connections = privileges::make_room(wanted);
                 *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(engine);
                 announce(self);
             }
@@ -308,7 +326,8 @@ impl Daemon {
     /// Waits until the last connection has had its answer, or the time is over.
     async fn drain(&self) {
         let until = Instant::now() + self.engine().config.limits.stop_timeout;
-        while self.quotas.connections() > 0 && Instant::now() < until {
+        let done = || self.fronts.have_stopped() && self.quotas.connections() == 0;
+        while !done() && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let left = self.quotas.connections();
@@ -328,6 +347,16 @@ fn announce(daemon: &Daemon) {
         "ready: {status}, at most {} connections",
         engine.config.limits.connections
     ));
+    if let Err(why) = engine.recorder.check() {
+        let so = if engine.config.audit.required {
+            "no token is issued until it does"
+        } else {
+            "tokens are issued without a record"
+        };
+        say(format_args!(
+            "the audit log takes no records now, {why}: {so}"
+        ));
+    }
     if key.algorithm() == crate::keys::Algorithm::Hs256 {
         say(format_args!(
             "HS256: whoever reads this key can make tokens for anybody, root included; RS256 shares no secret"

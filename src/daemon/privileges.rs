@@ -69,8 +69,19 @@ pub fn drop_for_good(successor: Option<&User>) -> Result<(), Problem> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(|e| failed("core files can't be forbidden", e))
 }
 
-/// Raises the limit on descriptors so that `connections` fit; says how many do.
-pub fn make_room(connections: usize) -> usize {
+/// Raises the limit on descriptors so that `connections` fit; lowers them to
+/// what does fit, and then says so.
+pub fn make_room(connections: &mut usize) -> Option<String> {
+    let fit = descriptors_for(*connections);
+    let wanted = std::mem::replace(connections, fit);
+    (fit < wanted).then(|| {
+        format!(
+            "limits.connections is {wanted}, and there can be no more than {fit}: raise LimitNOFILE= and restart"
+        )
+    })
+}
+
+fn descriptors_for(connections: usize) -> usize {
     /// What the daemon itself has open, generously.
     const OWN: u64 = 128;
     let wanted = u64::try_from(connections)
@@ -91,7 +102,7 @@ pub fn make_room(connections: usize) -> usize {
             room = raised;
         }
     }
-    usize::try_from(room.min(wanted).saturating_sub(OWN))
+    usize::try_from(room.min(wanted) - OWN.min(room / 2))
         .unwrap_or(connections)
         .max(1)
 }

@@ -6,10 +6,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::caller::Caller;
 use crate::config::Limits;
+use crate::wire::Code;
 
-/// Connections of all uids together that aren't known to have an account.
-const STRANGERS_CONNECTIONS: usize = 256;
+/// Connections that wait for a place, of all users together.
+const MOST_WAITING: usize = 512;
 /// Refusals a minute of all of those together; what is beyond gets the same
 /// answer, and the record counts it.
 const STRANGERS_PER_MINUTE: u32 = 60;
@@ -19,9 +21,6 @@ const STRANGERS_BURST: u32 = 20;
 const RECORD_EVERY: Duration = Duration::from_secs(1);
 /// So many uids are kept in mind; those with nothing to remember are dropped first.
 const MOST_USERS: usize = 16_384;
-
-/// The longest wait that is told, in seconds: a day.
-const LONGEST_WAIT: f64 = 86_400.0;
 
 /// Who shares a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,8 +47,17 @@ pub enum Full {
 pub struct TooFast {
     /// Seconds until one more request is within the rate; at least 1.
     pub retry_after: u32,
-    /// Should this refusal be recorded, and standing for how many others.
-    pub record: Option<u32>,
+}
+
+/// Refusals above the rate: the last of them, which stands for the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unrecorded {
+    /// Who was refused.
+    pub caller: Caller,
+    /// Why.
+    pub code: Code,
+    /// So many others before it.
+    pub others: u32,
 }
 
 /// The counts.
@@ -61,61 +69,30 @@ pub struct Quotas {
 #[derive(Default)]
 struct Counts {
     connections: usize,
+    waiting: usize,
     strangers: usize,
     users: HashMap<u32, User>,
-    payers: HashMap<Payer, Account>,
+    buckets: HashMap<Payer, Bucket>,
+    records: HashMap<Payer, Record>,
 }
 
 #[derive(Default)]
 struct User {
     connections: usize,
+    waiting: usize,
     known: bool,
 }
 
-/// A payer's rate, and what stands behind its last record.
-struct Account {
-    bucket: Bucket,
-    unrecorded: u32,
-    recorded_at: Option<Instant>,
-}
-
-/// A token bucket: so many at once, then so many a second.
-pub struct Bucket {
+struct Bucket {
+    /// What is left of the burst, in requests.
     left: f64,
     at: Instant,
 }
 
-impl Bucket {
-    /// A full one.
-    pub fn full(burst: u32, now: Instant) -> Self {
-        Self {
-            left: f64::from(burst),
-            at: now,
-        }
-    }
-
-    /// Takes one out, or says how long until there is one.
-    pub fn take(&mut self, per_second: f64, burst: u32, now: Instant) -> Result<(), Duration> {
-        self.left = self.level(per_second, burst, now);
-        self.at = now;
-        if self.left >= 1.0 {
-            self.left -= 1.0;
-            return Ok(());
-        }
-        Err(Duration::from_secs_f64(
-            ((1.0 - self.left) / per_second).min(LONGEST_WAIT),
-        ))
-    }
-
-    /// Puts one back.
-    pub fn put_back(&mut self) {
-        self.left += 1.0;
-    }
-
-    fn level(&self, per_second: f64, burst: u32, now: Instant) -> f64 {
-        let since = now.saturating_duration_since(self.at).as_secs_f64();
-        (self.left + since * per_second).min(f64::from(burst))
-    }
+/// The last record of a refusal above the rate, and what came after it.
+struct Record {
+    at: Instant,
+    unrecorded: Option<Unrecorded>,
 }
 
 /// A connection's place; given back when dropped.
@@ -130,48 +107,92 @@ impl Drop for Seat {
     }
 }
 
+/// Leave to wait for a seat; given back when dropped.
+pub struct Waiting {
+    quotas: Arc<Quotas>,
+    uid: u32,
+}
+
+impl Waiting {
+    /// A place for the connection that waits; see [`Quotas::admit`].
+    pub fn admit(&self, known: bool, limits: &Limits) -> Result<Seat, Full> {
+        self.quotas
+            .seat(self.quotas.counts(), self.uid, known, limits)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut counts = self.quotas.counts();
+        counts.waiting -= 1;
+        counts.with_user(self.uid, |user| user.waiting -= 1);
+    }
+}
+
+impl Counts {
+    fn settle(&mut self, uid: u32) {
+        if let Some(user) = self.users.get_mut(&uid).filter(|user| !user.known) {
+            self.strangers -= user.connections;
+            user.known = true;
+        }
+    }
+
+    fn with_user(&mut self, uid: u32, change: impl FnOnce(&mut User)) {
+        if let Some(user) = self.users.get_mut(&uid) {
+            change(user);
+            if user.connections == 0 && user.waiting == 0 {
+                self.users.remove(&uid);
+            }
+        }
+    }
+}
+
 impl Quotas {
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Connections that are open now.
+    /// Connections that are open now, those that wait for a place among them.
     pub fn connections(&self) -> usize {
-        self.counts().connections
+        let counts = self.counts();
+        counts.connections + counts.waiting
     }
 
     /// A place for one more connection of a uid; `known` says that the uid is
     /// known to have an account.
     pub fn admit(self: &Arc<Self>, uid: u32, known: bool, limits: &Limits) -> Result<Seat, Full> {
-        let mut counts = self.counts();
-        let Counts {
-            connections,
-            strangers,
-            users,
-            ..
-        } = &mut *counts;
-        if *connections >= limits.connections {
+        let counts = self.counts();
+        if counts.connections + counts.waiting >= limits.connections {
             return Err(Full::Total);
         }
-        let user = users.entry(uid).or_default();
-        if known && !user.known {
-            *strangers -= user.connections;
-            user.known = true;
+        self.seat(counts, uid, known, limits)
+    }
+
+    fn seat(
+        self: &Arc<Self>,
+        mut counts: MutexGuard<'_, Counts>,
+        uid: u32,
+        known: bool,
+        limits: &Limits,
+    ) -> Result<Seat, Full> {
+        if known {
+            counts.settle(uid);
         }
-        if user.connections >= limits.connections_per_user {
+        let present = counts.users.get(&uid);
+        let known = known || present.is_some_and(|user| user.known);
+        if present.is_some_and(|user| user.connections >= limits.connections_per_user) {
             return Err(Full::User);
         }
-        if !user.known {
-            if *strangers >= STRANGERS_CONNECTIONS {
-                if user.connections == 0 {
-                    users.remove(&uid);
-                }
+        if !known {
+            if counts.strangers >= limits.connections_per_user {
                 return Err(Full::Strangers);
             }
-            *strangers += 1;
+            counts.strangers += 1;
         }
+        counts.connections += 1;
+        let user = counts.users.entry(uid).or_default();
         user.connections += 1;
-        *connections += 1;
+        user.known = known;
         drop(counts);
         Ok(Seat {
             quotas: Arc::clone(self),
@@ -179,36 +200,40 @@ impl Quotas {
         })
     }
 
+    /// Leave for one more connection to wait until there is a place for it, if
+    /// the uid has no more that wait than it may have at once.
+    pub fn wait(self: &Arc<Self>, uid: u32, limits: &Limits) -> Option<Waiting> {
+        let mut counts = self.counts();
+        let waits = counts.users.get(&uid).map_or(0, |user| user.waiting);
+        if waits >= limits.connections_per_user
+            || counts.waiting >= MOST_WAITING
+            || counts.connections + counts.waiting >= limits.connections
+        {
+            return None;
+        }
+        counts.waiting += 1;
+        counts.users.entry(uid).or_default().waiting += 1;
+        drop(counts);
+        Some(Waiting {
+            quotas: Arc::clone(self),
+            uid,
+        })
+    }
+
     /// The uid has an account after all: its connections are its own.
     pub fn settle(&self, uid: u32) {
-        let mut counts = self.counts();
-        let Counts {
-            strangers, users, ..
-        } = &mut *counts;
-        if let Some(user) = users.get_mut(&uid).filter(|user| !user.known) {
-            *strangers -= user.connections;
-            user.known = true;
-        }
+        self.counts().settle(uid);
     }
 
     fn leave(&self, uid: u32) {
         let mut counts = self.counts();
-        let Counts {
-            connections,
-            strangers,
-            users,
-            ..
-        } = &mut *counts;
-        *connections -= 1;
-        if let Some(user) = users.get_mut(&uid) {
+        counts.connections -= 1;
+        let mut was_stranger = false;
+        counts.with_user(uid, |user| {
             user.connections -= 1;
-            if !user.known {
-                *strangers -= 1;
-            }
-            if user.connections == 0 {
-                users.remove(&uid);
-            }
-        }
+            was_stranger = !user.known;
+        });
+        counts.strangers -= usize::from(was_stranger);
     }
 
     /// Takes one request off a payer's rate.
@@ -217,40 +242,69 @@ impl Quotas {
             Payer::User(_) => (limits.tokens_per_minute, limits.burst),
             Payer::Strangers => (STRANGERS_PER_MINUTE, STRANGERS_BURST),
         };
-        let per_second = f64::from(per_minute) / 60.0;
+        let (per_second, burst) = (f64::from(per_minute) / 60.0, f64::from(burst));
         let mut counts = self.counts();
-        if counts.payers.len() >= MOST_USERS && !counts.payers.contains_key(&payer) {
-            counts.payers.retain(|_, account| {
-                account.bucket.level(per_second, burst, now) < f64::from(burst)
+        if counts.buckets.len() >= MOST_USERS && !counts.buckets.contains_key(&payer) {
+            counts.buckets.retain(|_, bucket| {
+                bucket.left + now.duration_since(bucket.at).as_secs_f64() * per_second < burst
             });
         }
-        let account = counts.payers.entry(payer).or_insert_with(|| Account {
-            bucket: Bucket::full(burst, now),
-            unrecorded: 0,
-            recorded_at: None,
+        let bucket = counts.buckets.entry(payer).or_insert(Bucket {
+            left: burst,
+            at: now,
         });
-        let Err(wait) = account.bucket.take(per_second, burst, now) else {
+        let since = now.saturating_duration_since(bucket.at).as_secs_f64();
+        bucket.left = (bucket.left + since * per_second).min(burst);
+        bucket.at = now;
+        if bucket.left >= 1.0 {
+            bucket.left -= 1.0;
             return Ok(());
-        };
+        }
+        let wait = Duration::from_secs_f64(((1.0 - bucket.left) / per_second).min(86_400.0));
         // Rounded up: whoever waits that long is served.
         let retry_after = u32::try_from(wait.as_secs())
             .unwrap_or(u32::MAX)
             .saturating_add(1);
-        let since = account
-            .recorded_at
-            .map(|at| now.saturating_duration_since(at));
-        if since.is_some_and(|since| since < RECORD_EVERY) {
-            account.unrecorded = account.unrecorded.saturating_add(1);
-            return Err(TooFast {
-                retry_after,
-                record: None,
-            });
-        }
-        account.recorded_at = Some(now);
-        Err(TooFast {
-            retry_after,
-            record: Some(std::mem::take(&mut account.unrecorded)),
-        })
+        Err(TooFast { retry_after })
+    }
+
+    /// Notes a refusal above the payer's rate. Some asks for its record, which
+    /// stands for so many others; none counts it for a later one.
+    pub fn note(&self, payer: Payer, caller: Caller, code: Code, now: Instant) -> Option<u32> {
+        let mut counts = self.counts();
+        let present = counts.records.get(&payer);
+        let others = present
+            .and_then(|record| record.unrecorded)
+            .map_or(0, |last| last.others.saturating_add(1));
+        let (at, unrecorded) = match present {
+            Some(Record { at, .. }) if now.saturating_duration_since(*at) < RECORD_EVERY => {
+                let last = Unrecorded {
+                    caller,
+                    code,
+                    others,
+                };
+                (*at, Some(last))
+            }
+            Some(_) | None => (now, None),
+        };
+        counts.records.insert(payer, Record { at, unrecorded });
+        unrecorded.is_none().then_some(others)
+    }
+
+    /// What was noted and not recorded a second after the last record; with
+    /// `all`, as at the end, whatever was not recorded.
+    pub fn unrecorded(&self, now: Instant, all: bool) -> Vec<Unrecorded> {
+        let mut overdue = Vec::new();
+        self.counts().records.retain(|_, record| {
+            if !all && now.saturating_duration_since(record.at) < RECORD_EVERY {
+                return true;
+            }
+            record.at = now;
+            let last = record.unrecorded.take();
+            overdue.extend(last);
+            !all && last.is_some()
+        });
+        overdue
     }
 }
 
@@ -283,10 +337,10 @@ mod tests {
     #[test]
     fn uids_without_an_account_share_one_quota_until_they_are_known() {
         let quotas = Arc::new(Quotas::default());
-        let seats: Vec<Seat> = (0..256)
+        let seats: Vec<Seat> = (0..2)
             .filter_map(|i| quotas.admit(100_000 + i, false, &limits()).ok())
             .collect();
-        assert_eq!(seats.len(), STRANGERS_CONNECTIONS);
+        assert_eq!(seats.len(), 2);
         assert_eq!(
             quotas.admit(200_000, false, &limits()).err(),
             Some(Full::Strangers)
@@ -297,6 +351,36 @@ mod tests {
         drop(seats);
         assert_eq!(quotas.connections(), 0);
         assert_eq!(quotas.counts().strangers, 0);
+        assert!(quotas.counts().users.is_empty());
+    }
+
+    #[test]
+    fn no_more_connections_of_a_user_wait_than_it_may_have() {
+        let quotas = Arc::new(Quotas::default());
+        let first = quotas.wait(1001, &limits());
+        let second = quotas.wait(1001, &limits());
+        assert!(first.is_some() && second.is_some());
+        assert!(quotas.wait(1001, &limits()).is_none());
+        assert!(quotas.wait(1002, &limits()).is_some());
+        assert_eq!(quotas.connections(), 2);
+        drop((first, second));
+        assert!(quotas.wait(1001, &limits()).is_some());
+        assert!(quotas.counts().users.is_empty());
+    }
+
+    #[test]
+    fn no_more_connections_wait_in_all_than_there_is_room_for() {
+        let quotas = Arc::new(Quotas::default());
+        let many = Limits {
+            connections: 10_000,
+            ..limits()
+        };
+        let waiting: Vec<Waiting> = (0..1000)
+            .filter_map(|uid| quotas.wait(uid, &many))
+            .collect();
+        assert_eq!(waiting.len(), MOST_WAITING);
+        assert!(quotas.admit(1001, true, &limits()).is_err());
+        assert!(waiting[0].admit(true, &limits()).is_ok());
     }
 
     #[test]
@@ -308,35 +392,49 @@ mod tests {
             assert_eq!(quotas.take(payer, &limits(), start), Ok(()));
         }
         let refused = quotas.take(payer, &limits(), start).unwrap_err();
-        assert_eq!(refused.record, Some(0));
-        assert_eq!(
-            quotas.take(payer, &limits(), start).unwrap_err().record,
-            None
-        );
         assert_eq!(quotas.take(Payer::User(1002), &limits(), start), Ok(()));
         let later = start + Duration::from_secs(u64::from(refused.retry_after));
         assert_eq!(quotas.take(payer, &limits(), later), Ok(()));
     }
 
+    const CALLER: Caller = Caller { uid: 1001, pid: 42 };
+
     #[test]
     fn a_flood_of_refusals_is_recorded_once_a_second_with_its_number() {
         let quotas = Quotas::default();
         let start = Instant::now();
-        let slow = Limits {
-            tokens_per_minute: 1,
-            burst: 1,
-            ..limits()
-        };
-        assert_eq!(quotas.take(Payer::Strangers, &slow, start), Ok(()));
-        let refusals: Vec<_> = (0..100)
-            .filter_map(|_| quotas.take(Payer::Strangers, &slow, start).err())
-            .filter_map(|refused| refused.record)
+        let note = |payer, at| quotas.note(payer, CALLER, Code::RateLimited, at);
+        let records: Vec<_> = (0..100)
+            .filter_map(|_| note(Payer::Strangers, start))
             .collect();
-        assert_eq!(refusals, [0]);
-        let next = quotas.take(Payer::Strangers, &slow, start + Duration::from_millis(1000));
-        // The strangers' burst is 20 of the 101 requests.
-        assert!(next.is_ok());
-        let next = quotas.take(Payer::Strangers, &slow, start + Duration::from_millis(1001));
-        assert_eq!(next.unwrap_err().record, Some(80));
+        assert_eq!(records, [0]);
+        assert_eq!(note(Payer::User(1001), start), Some(0));
+        let later = start + Duration::from_millis(1000);
+        assert_eq!(note(Payer::Strangers, later), Some(99));
+        assert_eq!(note(Payer::Strangers, later), None);
+    }
+
+    #[test]
+    fn what_a_flood_left_unrecorded_is_handed_over_after_a_second_or_at_the_end() {
+        let quotas = Quotas::default();
+        let start = Instant::now();
+        for _ in 0..100 {
+            quotas.note(Payer::Strangers, CALLER, Code::UnknownUser, start);
+        }
+        let last = Unrecorded {
+            caller: CALLER,
+            code: Code::UnknownUser,
+            others: 98,
+        };
+        assert_eq!(quotas.unrecorded(start, false), []);
+        let later = start + Duration::from_millis(1000);
+        assert_eq!(quotas.unrecorded(later, false), [last]);
+        assert_eq!(quotas.unrecorded(later, false), []);
+        quotas.note(Payer::Strangers, CALLER, Code::UnknownUser, later);
+        assert_eq!(
+            quotas.unrecorded(later, true),
+            [Unrecorded { others: 0, ..last }]
+        );
+        assert!(quotas.counts().records.is_empty());
     }
 }

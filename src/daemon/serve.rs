@@ -3,6 +3,7 @@
 //! may take time: the runtime for accounts and for a full log, the signers for
 //! RSA. A connection is in one place at a time.
 
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,10 +14,10 @@ use crate::account::Account;
 use crate::audit::{Event, NotRecorded, Outcome};
 use crate::caller::Caller;
 use crate::daemon::connection::{Connection, Fill, Line};
-use crate::daemon::directory::{Found, Unavailable, Who};
+use crate::daemon::directory::{Acquaintance, Found, Sought, Unavailable, Who};
 use crate::daemon::engine::Engine;
-use crate::daemon::front::unfinished;
-use crate::daemon::quotas::{Full, Payer, TooFast};
+use crate::daemon::front::{shutting_down, unfinished};
+use crate::daemon::quotas::{Full, Payer, TooFast, Waiting};
 use crate::daemon::{Daemon, unix_now};
 use crate::issue::{IssueError, Token};
 use crate::keys::Algorithm;
@@ -28,6 +29,17 @@ use crate::wire::{self, Code, Issued, LifespanWord, Pong, Refusal, Request, Stan
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it tries.
 const LOG_RETRY: Duration = Duration::from_millis(2);
+/// How long a connection waits for another of the same user to end.
+const SEAT_PATIENCE: Duration = Duration::from_secs(1);
+/// How long it waits at first before it tries again; then longer and longer.
+const SEAT_RETRY: Duration = Duration::from_millis(4);
+
+/// What a decision goes by.
+struct Facts {
+    names: Arc<Names>,
+    caller: Arc<Account>,
+    asked: Asked,
+}
 
 /// A request, and who made it.
 struct Exchange {
@@ -36,47 +48,116 @@ struct Exchange {
     request: Request,
 }
 
+/// A token, and what there is to say of it; nobody has it yet.
+struct Made {
+    account: Arc<Account>,
+    grant: Grant,
+    issued: Issued,
+}
+
+impl Made {
+    fn event<'a>(&'a self, exchange: &'a Exchange) -> Event<'a> {
+        let outcome = Outcome::Granted {
+            sun: self.grant.subject(),
+            lifespan: self.grant.lifespan().seconds(),
+            exp: self.issued.expires_at,
+            kid: &self.issued.kid,
+            jti: &self.issued.jti,
+            rule: self.grant.ruling(),
+        };
+        exchange.event(Some(&self.account), outcome)
+    }
+}
+
 /// The connection goes on here, or somebody else has it now.
 type Next = Option<Connection>;
 
 impl Daemon {
-    /// Takes in a connection, or tells the peer why not.
+    /// Takes in a connection, lets it wait for a place, or tells the peer why
+    /// there is none.
     pub(super) fn admit(self: &Arc<Self>, stream: UnixStream) -> Option<Connection> {
         let caller = Caller::of(&stream).ok()?;
         let engine = self.engine();
-        let remembered = self
-            .directory
-            .remembered(&Who::Uid(caller.uid), Instant::now());
-        let known = matches!(remembered, Some(Some(_)));
-        match self.quotas.admit(caller.uid, known, &engine.config.limits) {
+        let limits = &engine.config.limits;
+        let sought = Sought::by(&engine.config.policy, Who::Uid(caller.uid));
+        let acquaintance = self.directory.acquaintance(&sought, Instant::now());
+        let known = acquaintance == Acquaintance::Account;
+        let full = match self.quotas.admit(caller.uid, known, limits) {
             Ok(seat) => {
-                if remembered.is_none() {
-                    self.introduce(caller.uid, engine);
+                if acquaintance == Acquaintance::Unknown && !self.directory.is_under_way(&sought) {
+                    self.introduce(caller.uid, sought, engine);
                 }
-                Some(Connection::new(stream, caller, seat))
+                return Some(Connection::new(stream, caller, seat));
             }
-            Err(full) => {
-                turn_away(&stream, &no_seat(full));
-                None
-            }
+            Err(full) => full,
+        };
+        // Some of the user's may have ended, and we don't know it yet; and one
+        // among too many strangers may be none.
+        let may_wait = full != Full::Total && acquaintance != Acquaintance::NoAccount;
+        let waiting = may_wait
+            .then(|| self.quotas.wait(caller.uid, limits))
+            .flatten();
+        if let Some(waiting) = waiting {
+            let daemon = Arc::clone(self);
+            self.runtime
+                .spawn(async move { daemon.wait_for_seat(stream, caller, waiting).await });
+        } else {
+            self.turn_away(&stream, caller, &no_seat(full));
         }
+        None
     }
 
     /// Finds out whether a uid has an account, so that it leaves the quota of
     /// those without.
-    fn introduce(self: &Arc<Self>, uid: u32, engine: Arc<Engine>) {
+    fn introduce(self: &Arc<Self>, uid: u32, sought: Sought, engine: Arc<Engine>) {
         let daemon = Arc::clone(self);
         self.runtime.spawn(async move {
-            let config = &engine.config;
-            let names = config.policy.identity_claims;
             let found = daemon
                 .directory
-                .account(Who::Uid(uid), names, &config.limits)
+                .account(sought, &engine.config.limits)
                 .await;
             if let Ok(Some(_)) = found {
                 daemon.quotas.settle(uid);
             }
         });
+    }
+
+    /// Learns whether there is an account, then tries for a place again and
+    /// again, for a while.
+    async fn wait_for_seat(self: Arc<Self>, stream: UnixStream, caller: Caller, waiting: Waiting) {
+        let engine = self.engine();
+        let limits = &engine.config.limits;
+        let sought = Sought::by(&engine.config.policy, Who::Uid(caller.uid));
+        let known = match self.directory.acquaintance(&sought, Instant::now()) {
+            Acquaintance::Account => true,
+            Acquaintance::NoAccount => false,
+            Acquaintance::Unknown => match self.directory.account(sought, limits).await {
+                Ok(found) => found.is_some(),
+                Err(why) => return self.turn_away(&stream, caller, &no_directory(why)),
+            },
+        };
+        let until = Instant::now() + SEAT_PATIENCE;
+        let mut pause = SEAT_RETRY;
+        let seat = loop {
+            match waiting.admit(known, limits) {
+                Ok(seat) => break seat,
+                Err(Full::User) if known && Instant::now() < until => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                Err(full) => return self.turn_away(&stream, caller, &no_seat(full)),
+            }
+        };
+        drop(waiting);
+        self.advance(Connection::new(stream, caller, seat));
+    }
+
+    /// Tells a peer that isn't served, as far as it takes that at once.
+    fn turn_away(&self, stream: &UnixStream, caller: Caller, refusal: &Refusal) {
+        use nix::sys::socket::{MsgFlags, send};
+        self.record_unread(caller, refusal.code);
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let _ = send(stream.as_raw_fd(), &wire::refusal_line(refusal), flags);
     }
 
     /// Serves what has arrived on a connection, then lets it wait for more.
@@ -88,12 +169,17 @@ impl Daemon {
                     None => return,
                 },
                 Line::TooLong => return self.end(connection, &too_long()),
-                Line::Incomplete if connection.fresh => {
+                Line::Incomplete if connection.fresh || connection.is_deaf() => {
                     connection.fresh = false;
                     match connection.fill() {
                         Ok(Fill::Data) => {}
                         Ok(Fill::End) if connection.is_midway() => {
-                            return self.end(connection, &unfinished());
+                            let why = if connection.is_deaf() {
+                                shutting_down()
+                            } else {
+                                unfinished()
+                            };
+                            return self.end(connection, &why);
                         }
                         Ok(Fill::End) | Err(_) => return,
                         Ok(Fill::Nothing) => return self.fronts.park(self, connection),
@@ -106,7 +192,7 @@ impl Daemon {
 
     /// Tells the peer what was wrong, and ends the connection.
     pub(super) fn end(self: &Arc<Self>, mut connection: Connection, refusal: &Refusal) {
-        self.record_unread(&connection, refusal.code);
+        self.record_unread(connection.caller, refusal.code);
         let _ = connection.send(Zeroizing::new(wire::refusal_line(refusal)));
     }
 
@@ -115,7 +201,7 @@ impl Daemon {
         let request = match Request::parse(line) {
             Ok(request) => request,
             Err(refusal) => {
-                self.record_unread(&connection, refusal.code);
+                self.record_unread(connection.caller, refusal.code);
                 return self.answer(connection, wire::refusal_line(&refusal));
             }
         };
@@ -130,119 +216,123 @@ impl Daemon {
         }
     }
 
-    /// Learns whose request this is: from memory, or by looking it up meanwhile.
+    /// Learns who asks and what the policy's names mean: from memory, or by
+    /// looking them up meanwhile.
     fn learn(self: &Arc<Self>, exchange: Exchange) -> Next {
-        let engine = Arc::clone(&exchange.engine);
-        let who = Who::Uid(exchange.connection.caller.uid);
+        let sought = exchange.sought(Who::Uid(exchange.connection.caller.uid));
         let now = Instant::now();
-        if let Some(names) = self.directory.remembered_names(engine.generation, now)
-            && let Some(caller) = self.directory.remembered(&who, now)
-        {
-            return self.consider(exchange, names, caller);
+        let caller = self.directory.remembered(&sought, now);
+        let names = self
+            .directory
+            .remembered_names(exchange.engine.generation, now);
+        if let (Some(caller), Some(names)) = (caller, names) {
+            return self.hear(exchange, caller, names);
         }
-        self.meanwhile(exchange, move |daemon, exchange| async move {
-            let config = &engine.config;
-            let names = daemon
-                .directory
-                .names(engine.generation, &config.policy, &config.limits);
-            let caller =
-                daemon
-                    .directory
-                    .account(who, config.policy.identity_claims, &config.limits);
-            match tokio::join!(names, caller) {
-                (Ok(names), Ok(caller)) => daemon.consider(exchange, names, caller),
-                (Err(why), _) | (_, Err(why)) => daemon.refuse(exchange, None, &no_directory(why)),
+        self.later(exchange, async move |daemon, exchange| {
+            let engine = Arc::clone(&exchange.engine);
+            let (policy, limits) = (&engine.config.policy, &engine.config.limits);
+            let (caller, names) = tokio::join!(
+                daemon.directory.account(sought, limits),
+                daemon.directory.names(engine.generation, policy, limits),
+            );
+            match (caller, names) {
+                (Ok(caller), Ok(names)) => daemon.hear(exchange, caller, names),
+                (Ok(caller), Err(why)) => {
+                    daemon.refuse(exchange, caller.as_deref(), &no_directory(why))
+                }
+                (Err(why), _) => daemon.refuse(exchange, None, &no_directory(why)),
             }
         })
     }
 
-    /// Considers the caller: it has an account, its rate allows one more, and
-    /// where it asks for another user it's one that may.
-    fn consider(self: &Arc<Self>, exchange: Exchange, names: Arc<Names>, caller: Found) -> Next {
+    /// Hears what is asked: the caller has an account, its rate allows one
+    /// more, and the request makes sense.
+    fn hear(self: &Arc<Self>, exchange: Exchange, caller: Found, names: Arc<Names>) -> Next {
         let uid = exchange.connection.caller.uid;
-        let Some(account) = caller else {
+        let Some(caller) = caller else {
             return self.refuse(exchange, None, &no_account(uid));
         };
         self.quotas.settle(uid);
-        let engine = Arc::clone(&exchange.engine);
-        let Request::Issue { target, .. } = &exchange.request else {
-            let standing = standing(&engine, &names, &account);
-            return self.answer(exchange.connection, wire::ok_line(&standing));
+        let (lifespan, target) = match &exchange.request {
+            Request::Issue { lifespan, target } => (lifespan, target.as_deref()),
+            Request::Jwks | Request::Whoami | Request::Ping => {
+                let standing = standing(&exchange.engine, &names, &caller);
+                return self.answer(exchange.connection, wire::ok_line(&standing));
+            }
         };
-        let limits = &engine.config.limits;
-        if let Err(fast) = self.quotas.take(Payer::User(uid), limits, Instant::now()) {
-            return self.refuse_fast(exchange, &account, fast);
+        let payer = Payer::User(uid);
+        let (limits, now) = (&exchange.engine.config.limits, Instant::now());
+        if let Err(fast) = self.quotas.take(payer, limits, now) {
+            return self.refuse_fast(exchange, &caller, fast);
         }
-        // One's own name is no delegation.
-        let target = match target {
-            Some(target) if *target != account.name => target.clone(),
-            _ => return self.decide(exchange, &names, account, None),
+        let asked = match Asked::from_word(lifespan.as_ref()) {
+            Ok(asked) => asked,
+            Err(bad) => {
+                let refusal = Refusal::new(
+                    Code::BadLifespan,
+                    format!("{bad}."),
+                    "Give seconds, or a lifespan such as 30m, 12h, 1-00:00:00, or max.",
+                );
+                return self.refuse(exchange, Some(&caller), &refusal);
+            }
         };
-        // Before the look-up: nobody else makes us look up what they like.
-        let policy = &engine.config.policy;
-        if let Err(refusal) = policy.delegate_of(&account).and(policy.judge(&target)) {
-            return self.refuse(exchange, Some(&account), &refusal);
+        let facts = Facts {
+            names,
+            caller,
+            asked,
+        };
+        match target {
+            Some(name) if name != facts.caller.name => {
+                let name = name.to_owned();
+                self.learn_target(exchange, facts, name)
+            }
+            _ => self.decide(exchange, &facts, None),
         }
-        self.learn_target(exchange, names, account, Who::Name(target))
     }
 
-    fn learn_target(
-        self: &Arc<Self>,
-        exchange: Exchange,
-        names: Arc<Names>,
-        account: Arc<Account>,
-        who: Who,
-    ) -> Next {
-        if let Some(found) = self.directory.remembered(&who, Instant::now()) {
-            return self.decide_for(exchange, &names, account, found);
+    /// Learns whom a service asks for. Nobody else's word makes us look up a
+    /// name: it would be everybody's way to keep the account service busy.
+    fn learn_target(self: &Arc<Self>, exchange: Exchange, facts: Facts, name: String) -> Next {
+        let policy = &exchange.engine.config.policy;
+        let may_ask = policy
+            .judge(&name)
+            .and_then(|()| policy.delegate(&facts.caller));
+        if let Err(refusal) = may_ask {
+            return self.refuse(exchange, Some(&facts.caller), &refusal);
         }
-        let engine = Arc::clone(&exchange.engine);
-        self.meanwhile(exchange, move |daemon, exchange| async move {
-            let config = &engine.config;
-            let group_names = config.policy.identity_claims;
-            match daemon
-                .directory
-                .account(who, group_names, &config.limits)
-                .await
-            {
-                Ok(found) => daemon.decide_for(exchange, &names, account, found),
-                Err(why) => daemon.refuse(exchange, Some(&account), &no_directory(why)),
+        let sought = exchange.sought(Who::Name(name));
+        if let Some(target) = self.directory.remembered(&sought, Instant::now()) {
+            return self.decide(exchange, &facts, Some(target));
+        }
+        self.later(exchange, async move |daemon, exchange| {
+            let limits = exchange.engine.config.limits.clone();
+            match daemon.directory.account(sought, &limits).await {
+                Ok(target) => daemon.decide(exchange, &facts, Some(target)),
+                Err(why) => daemon.refuse(exchange, Some(&facts.caller), &no_directory(why)),
             }
         })
     }
 
-    fn decide_for(
-        self: &Arc<Self>,
-        exchange: Exchange,
-        names: &Names,
-        account: Arc<Account>,
-        target: Found,
-    ) -> Next {
-        if let Some(target) = target {
-            return self.decide(exchange, names, account, Some(&target));
+    /// Decides: the policy gives a grant, to the caller or for the target.
+    fn decide(self: &Arc<Self>, exchange: Exchange, facts: &Facts, target: Option<Found>) -> Next {
+        let Facts {
+            names,
+            caller,
+            asked,
+        } = facts;
+        if let (Some(None), Some(name)) = (&target, exchange.target()) {
+            let refusal = Refusal::new(
+                Code::UnknownUser,
+                format!("There is no account {name} on this machine."),
+                "Check the name with: getent passwd",
+            );
+            return self.refuse(exchange, Some(caller), &refusal);
         }
-        let refusal = no_target(&exchange);
-        self.refuse(exchange, Some(&account), &refusal)
-    }
-
-    /// Decides: the policy makes a grant, or says why not.
-    fn decide(
-        self: &Arc<Self>,
-        exchange: Exchange,
-        names: &Names,
-        account: Arc<Account>,
-        target: Option<&Account>,
-    ) -> Next {
-        let decision = exchange.asked().and_then(|asked| {
-            exchange
-                .engine
-                .config
-                .policy
-                .decide(names, &account, target, asked)
-        });
-        match decision {
-            Ok(grant) => self.sign(exchange, account, grant),
-            Err(refusal) => self.refuse(exchange, Some(&account), &refusal),
+        let target = target.flatten();
+        let policy = &exchange.engine.config.policy;
+        match policy.decide(names, caller, target.as_deref(), *asked) {
+            Ok(grant) => self.sign(exchange, Arc::clone(caller), grant),
+            Err(refusal) => self.refuse(exchange, Some(caller), &refusal),
         }
     }
 
@@ -251,7 +341,7 @@ impl Daemon {
         match exchange.engine.issuer.key().algorithm() {
             Algorithm::Hs256 => {
                 let result = exchange.engine.issuer.issue(&grant, unix_now());
-                self.finish(exchange, &account, &grant, result)
+                self.finish(exchange, account, grant, result)
             }
             Algorithm::Rs256 => {
                 let daemon = Arc::clone(self);
@@ -259,7 +349,7 @@ impl Daemon {
                     let signers = Arc::clone(&daemon.signers);
                     signers.submit(account.uid, move || {
                         let result = exchange.engine.issuer.issue(&grant, unix_now());
-                        if let Some(next) = daemon.finish(exchange, &account, &grant, result) {
+                        if let Some(next) = daemon.finish(exchange, account, grant, result) {
                             daemon.advance(next);
                         }
                     });
@@ -272,56 +362,52 @@ impl Daemon {
     fn finish(
         self: &Arc<Self>,
         exchange: Exchange,
-        account: &Account,
-        grant: &Grant,
+        account: Arc<Account>,
+        grant: Grant,
         result: Result<Token, IssueError>,
     ) -> Next {
-        let token = match result {
+        let mut token = match result {
             Ok(token) => token,
-            Err(error) => return self.refuse(exchange, Some(account), &not_issued(error)),
+            Err(error) => return self.refuse(exchange, Some(&account), &not_issued(error)),
         };
-        let kid = exchange.engine.issuer.key().kid().as_str().to_owned();
-        let event = exchange.event(
-            Some(account),
-            Outcome::Granted {
-                sun: grant.subject().to_owned(),
-                lifespan: grant.lifespan().seconds(),
-                exp: token.exp,
-                kid: kid.clone(),
-                jti: token.jti.clone(),
-                rule: grant.ruling().to_string(),
+        let made = Made {
+            account,
+            issued: Issued {
+                user: grant.subject().to_owned(),
+                expires_at: token.exp,
+                kid: exchange.engine.issuer.key().kid().as_str().to_owned(),
+                jti: token.jti,
+                token: std::mem::take(&mut *token.compact),
             },
-        );
-        let issued = Issued {
-            token: token.compact.as_str().to_owned(),
-            user: grant.subject().to_owned(),
-            expires_at: token.exp,
-            kid,
-            jti: token.jti,
+            grant,
         };
-        match exchange.engine.recorder.record(&event) {
-            Ok(()) => self.answer(exchange.connection, wire::issued_line(&issued)),
+        match exchange.engine.recorder.record(&made.event(&exchange)) {
+            Ok(()) => self.answer(exchange.connection, wire::issued_line(&made.issued)),
             Err(NotRecorded::Full) if exchange.engine.config.audit.required => {
-                self.wait_for_log(exchange, event, issued)
+                self.wait_for_log(exchange, made)
             }
-            Err(why) => self.unrecorded(exchange, &why, &issued),
+            Err(why) => self.unrecorded(exchange, &why, &made.issued),
         }
     }
 
-    /// The log takes no more just now: tries again for a while.
-    fn wait_for_log(self: &Arc<Self>, exchange: Exchange, event: Event, issued: Issued) -> Next {
-        self.meanwhile(exchange, |daemon, exchange| async move {
+    /// The log takes no more just now: tries again for a while. One after the
+    /// other: a full log is no reason for thousands to try all the time.
+    fn wait_for_log(self: &Arc<Self>, exchange: Exchange, made: Made) -> Next {
+        self.later(exchange, async move |daemon, exchange| {
             let until = Instant::now() + LOG_PATIENCE;
-            loop {
-                match exchange.engine.recorder.record(&event) {
-                    Ok(()) => {
-                        return daemon.answer(exchange.connection, wire::issued_line(&issued));
-                    }
-                    Err(NotRecorded::Full) if Instant::now() < until => {
+            let turn = tokio::time::timeout_at(until.into(), daemon.log_turn.lock()).await;
+            let recorded = loop {
+                match exchange.engine.recorder.record(&made.event(&exchange)) {
+                    Err(NotRecorded::Full) if turn.is_ok() && Instant::now() < until => {
                         tokio::time::sleep(LOG_RETRY).await;
                     }
-                    Err(why) => return daemon.unrecorded(exchange, &why, &issued),
+                    recorded => break recorded,
                 }
+            };
+            drop(turn);
+            match recorded {
+                Ok(()) => daemon.answer(exchange.connection, wire::issued_line(&made.issued)),
+                Err(why) => daemon.unrecorded(exchange, &why, &made.issued),
             }
         })
     }
@@ -344,26 +430,6 @@ impl Daemon {
         self.answer(exchange.connection, wire::issued_line(issued))
     }
 
-    /// Hands an exchange to the runtime, which may wait.
-    fn meanwhile<F>(
-        self: &Arc<Self>,
-        exchange: Exchange,
-        work: impl FnOnce(Arc<Self>, Exchange) -> F,
-    ) -> Next
-    where
-        F: Future<Output = Next> + Send + 'static,
-    {
-        let daemon = Arc::clone(self);
-        self.hand_on(exchange, |exchange| {
-            let work = work(Arc::clone(&daemon), exchange);
-            daemon.runtime.clone().spawn(async move {
-                if let Some(connection) = work.await {
-                    daemon.advance(connection);
-                }
-            });
-        })
-    }
-
     /// Hands an exchange to others, who will go on with the connection.
     fn hand_on(&self, mut exchange: Exchange, to: impl FnOnce(Exchange)) -> Next {
         self.fronts.release(&mut exchange.connection);
@@ -371,9 +437,29 @@ impl Daemon {
         None
     }
 
+    /// The same, to the runtime: what takes time and no processor.
+    fn later<W, F>(self: &Arc<Self>, exchange: Exchange, work: W) -> Next
+    where
+        W: FnOnce(Arc<Self>, Exchange) -> F + Send + 'static,
+        F: Future<Output = Next> + Send,
+    {
+        let daemon = Arc::clone(self);
+        self.hand_on(exchange, move |exchange| {
+            daemon.runtime.clone().spawn(async move {
+                if let Some(connection) = work(Arc::clone(&daemon), exchange).await {
+                    daemon.advance(connection);
+                }
+            });
+        })
+    }
+
     fn answer(self: &Arc<Self>, mut connection: Connection, line: Vec<u8>) -> Next {
         connection.deadline = None;
         connection.send(Zeroizing::new(line)).ok()?;
+        if self.fronts.are_stopping() {
+            // Who never falls silent would never let us end.
+            connection.hear_no_more();
+        }
         if connection.is_unsent() {
             // No more is read from a peer before it has read its answer.
             self.fronts.park(self, connection);
@@ -388,21 +474,14 @@ impl Daemon {
         account: Option<&Account>,
         refusal: &Refusal,
     ) -> Next {
-        // An account has paid for this request already.
-        let paid = if account.is_some() {
-            Ok(())
+        // Whoever came that far has paid for this request already.
+        let recorded = if account.is_some() {
+            Some(0)
         } else {
-            self.take_strangers(&exchange.connection, &exchange.engine)
+            self.pay_unknown(exchange.connection.caller, refusal.code)
         };
-        match paid {
-            Ok(()) => self.record_refusal(&exchange, account, refusal.code, 0),
-            Err(TooFast {
-                record: Some(suppressed),
-                ..
-            }) => {
-                self.record_refusal(&exchange, account, refusal.code, suppressed);
-            }
-            Err(TooFast { record: None, .. }) => {}
+        if let Some(suppressed) = recorded {
+            self.record_refusal(&exchange, account, refusal.code, suppressed);
         }
         self.answer(exchange.connection, wire::refusal_line(refusal))
     }
@@ -411,12 +490,14 @@ impl Daemon {
         self: &Arc<Self>,
         exchange: Exchange,
         account: &Account,
-        TooFast {
-            retry_after,
-            record,
-        }: TooFast,
+        TooFast { retry_after }: TooFast,
     ) -> Next {
-        if let Some(suppressed) = record {
+        let caller = exchange.connection.caller;
+        let payer = Payer::User(caller.uid);
+        let noted = self
+            .quotas
+            .note(payer, caller, Code::RateLimited, Instant::now());
+        if let Some(suppressed) = noted {
             self.record_refusal(&exchange, Some(account), Code::RateLimited, suppressed);
         }
         let limits = &exchange.engine.config.limits;
@@ -461,31 +542,32 @@ impl Daemon {
                 suppressed,
             },
         );
-        if let Err(why) = exchange.engine.recorder.record(&event) {
-            self.complain(format_args!(
-                "the audit record of a refusal was lost: {why}"
-            ));
+        self.record(&exchange.engine, &event);
+    }
+
+    /// Records a request that couldn't be read, or a connection that had no place.
+    fn record_unread(&self, caller: Caller, code: Code) {
+        if let Some(suppressed) = self.pay_unknown(caller, code) {
+            self.record_without_request(caller, code, suppressed);
         }
     }
 
-    /// Records a request that couldn't be read.
-    fn record_unread(&self, connection: &Connection, code: Code) {
+    /// Records what floods of refusals left to record; with `all`, also what
+    /// came a moment ago.
+    pub(super) fn record_suppressed(&self, all: bool) {
+        for last in self.quotas.unrecorded(Instant::now(), all) {
+            self.record_without_request(last.caller, last.code, last.others);
+        }
+    }
+
+    fn record_without_request(&self, caller: Caller, code: Code, suppressed: u32) {
         let engine = self.engine();
-        let suppressed = match self.take_strangers(connection, &engine) {
-            Ok(()) => 0,
-            Err(TooFast {
-                record: Some(suppressed),
-                ..
-            }) => suppressed,
-            Err(TooFast { record: None, .. }) => return,
-        };
-        let caller = connection.caller;
-        let remembered = self
-            .directory
-            .remembered(&Who::Uid(caller.uid), Instant::now());
+        let sought = Sought::by(&engine.config.policy, Who::Uid(caller.uid));
+        let account = self.directory.remembered(&sought, Instant::now());
+        let account = account.flatten();
         let event = Event {
             caller,
-            user: remembered.flatten().map(|account| account.name.clone()),
+            user: account.as_deref().map(|account| account.name.as_str()),
             operation: "-",
             target: None,
             outcome: Outcome::Refused {
@@ -494,7 +576,11 @@ impl Daemon {
                 suppressed,
             },
         };
-        if let Err(why) = engine.recorder.record(&event) {
+        self.record(&engine, &event);
+    }
+
+    fn record(&self, engine: &Engine, event: &Event) {
+        if let Err(why) = engine.recorder.record(event) {
             self.complain(format_args!(
                 "the audit record of a refusal was lost: {why}"
             ));
@@ -502,32 +588,27 @@ impl Daemon {
     }
 
     /// A request whose caller has no account, or that has no form, is paid for
-    /// by the caller's own rate if it's known, or by the one that all others share.
-    fn take_strangers(&self, connection: &Connection, engine: &Engine) -> Result<(), TooFast> {
-        let uid = connection.caller.uid;
+    /// by the caller's own rate if it's known, or by the one that all others
+    /// share. Says whether its refusal is to be recorded now, and standing for
+    /// how many others.
+    fn pay_unknown(&self, caller: Caller, code: Code) -> Option<u32> {
+        let engine = self.engine();
+        let sought = Sought::by(&engine.config.policy, Who::Uid(caller.uid));
         let now = Instant::now();
-        let payer = match self.directory.remembered(&Who::Uid(uid), now) {
-            Some(Some(_)) => Payer::User(uid),
-            Some(None) | None => Payer::Strangers,
+        let payer = match self.directory.acquaintance(&sought, now) {
+            Acquaintance::Account => Payer::User(caller.uid),
+            Acquaintance::NoAccount | Acquaintance::Unknown => Payer::Strangers,
         };
-        self.quotas.take(payer, &engine.config.limits, now)
+        match self.quotas.take(payer, &engine.config.limits, now) {
+            Ok(()) => Some(0),
+            Err(TooFast { .. }) => self.quotas.note(payer, caller, code, now),
+        }
     }
 }
 
 impl Exchange {
-    /// The lifespan asked for.
-    fn asked(&self) -> Result<Asked, Refusal> {
-        let word = match &self.request {
-            Request::Issue { lifespan, .. } => lifespan.as_ref(),
-            Request::Jwks | Request::Whoami | Request::Ping => None,
-        };
-        Asked::from_word(word).map_err(|bad| {
-            Refusal::new(
-                Code::BadLifespan,
-                format!("{bad}."),
-                "Give seconds, or a lifespan such as 30m, 12h, 1-00:00:00, or max.",
-            )
-        })
+    fn sought(&self, who: Who) -> Sought {
+        Sought::by(&self.engine.config.policy, who)
     }
 
     fn target(&self) -> Option<&str> {
@@ -537,12 +618,12 @@ impl Exchange {
         }
     }
 
-    fn event(&self, account: Option<&Account>, outcome: Outcome) -> Event {
+    fn event<'a>(&'a self, account: Option<&'a Account>, outcome: Outcome<'a>) -> Event<'a> {
         Event {
             caller: self.connection.caller,
-            user: account.map(|account| account.name.clone()),
+            user: account.map(|account| account.name.as_str()),
             operation: self.request.operation(),
-            target: self.target().map(ToOwned::to_owned),
+            target: self.target(),
             outcome,
         }
     }
@@ -551,7 +632,7 @@ impl Exchange {
 fn standing(engine: &Engine, names: &Names, account: &Account) -> Standing {
     let policy = &engine.config.policy;
     let bounds = policy.bounds(names, account);
-    let delegate = policy.delegate_of(account).ok();
+    let delegate = policy.delegate(account).ok();
     let (rule, default, max) = match &bounds {
         Ok(Bounds {
             ruling,
@@ -571,14 +652,6 @@ fn standing(engine: &Engine, names: &Names, account: &Account) -> Standing {
         delegate_for_groups: delegate.map(|d| d.for_groups.clone()).unwrap_or_default(),
         kid: engine.issuer.key().kid().as_str().to_owned(),
     }
-}
-
-/// Tells a peer that isn't served, as far as it takes that at once.
-fn turn_away(stream: &UnixStream, refusal: &Refusal) {
-    use nix::sys::socket::{MsgFlags, send};
-    use std::os::fd::AsRawFd as _;
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    let _ = send(stream.as_raw_fd(), &wire::refusal_line(refusal), flags);
 }
 
 fn pong() -> Vec<u8> {
@@ -613,22 +686,8 @@ fn no_account(uid: u32) -> Refusal {
     )
 }
 
-fn no_target(exchange: &Exchange) -> Refusal {
-    Refusal::new(
-        Code::UnknownUser,
-        format!(
-            "There is no account {} on this machine.",
-            exchange.target().unwrap_or_default()
-        ),
-        "Check the name with: getent passwd NAME",
-    )
-}
-
 fn no_directory(why: Unavailable) -> Refusal {
     let what = match why {
-        Unavailable::Strangers => {
-            "Too many callers without an account are being looked up.".to_owned()
-        }
         Unavailable::NoRoom => {
             "Too many account look-ups are waiting for the account service.".to_owned()
         }

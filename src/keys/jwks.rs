@@ -3,22 +3,21 @@
 //! an entry without `alg`, 26.05 one without `kty`, and both die of one
 //! without `kid`.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::Kid;
 use super::format::{PublicKey, Rejection};
+use super::json::Json;
 use crate::report::Problem;
 
 /// The members that only a private or secret key has (RFC 7518 sections 6.3.2
 /// and 6.4.1).
-const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+pub const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// One public RSA key for RS256 signatures (RFC 7517 section 4, RFC 7518
 /// section 6.3.1).
@@ -56,12 +55,7 @@ impl Jwk {
 
     /// The key itself, where it is one that we would accept signatures of.
     pub fn public_key(&self) -> Result<PublicKey, Rejection> {
-        let number = |text: &str| {
-            URL_SAFE_NO_PAD
-                .decode(text)
-                .map_err(|_| Rejection::Malformed)
-        };
-        PublicKey::from_components(&number(&self.n)?, &number(&self.e)?)
+        public_key(&self.n, &self.e)
     }
 
     /// The JSON of this entry, on one line.
@@ -103,7 +97,15 @@ impl JwkSet {
             line: e.line(),
             column: e.column(),
         })?;
-        json.check()?;
+        if let Some(member) = json.first_named(&PRIVATE_MEMBERS) {
+            return Err(JwksRejection::Private { member });
+        }
+        // RFC 7517 section 4: names are unique.
+        if let Some(member) = json.repeated_member() {
+            return Err(JwksRejection::MemberTwice {
+                member: member.into(),
+            });
+        }
         let Some(Json::Array(entries)) = json.member("keys") else {
             return Err(JwksRejection::NotASet);
         };
@@ -145,6 +147,16 @@ impl JwkSet {
     }
 }
 
+/// The key of the numbers `n` and `e` as a JWK writes them.
+pub fn public_key(n: &str, e: &str) -> Result<PublicKey, Rejection> {
+    let number = |text| {
+        URL_SAFE_NO_PAD
+            .decode(text)
+            .map_err(|_| Rejection::Malformed)
+    };
+    PublicKey::from_components(&number(n)?, &number(e)?)
+}
+
 enum Entry {
     Key(Jwk),
     ForSomethingElse(String),
@@ -154,10 +166,7 @@ fn read_entry(number: usize, entry: &Json) -> Result<Entry, JwksRejection> {
     if !matches!(entry, Json::Object(_)) {
         return Err(JwksRejection::NotAnObject { number });
     }
-    let text = |member: &'static str| match entry.member(member) {
-        Some(Json::Text(text)) => Some(text.as_str()),
-        _ => None,
-    };
+    let text = |member: &'static str| entry.text(member);
     let missing = |member| JwksRejection::Missing { number, member };
     let kid = text("kid")
         .filter(|kid| !kid.is_empty() && !kid.chars().any(char::is_control))
@@ -196,125 +205,6 @@ fn read_entry(number: usize, entry: &Json) -> Result<Entry, JwksRejection> {
             kid: jwk.kid,
             rejection,
         }),
-    }
-}
-
-/// JSON as it was written: an object keeps members of the same name, of which
-/// readers elsewhere may see the first or the last.
-enum Json {
-    Object(Vec<(String, Json)>),
-    Array(Vec<Json>),
-    Text(String),
-    /// A number, `true`, `false` or `null`: none of our business.
-    Other,
-}
-
-impl Json {
-    fn member(&self, name: &str) -> Option<&Self> {
-        let Self::Object(members) = self else {
-            return None;
-        };
-        members
-            .iter()
-            .find_map(|(key, value)| (key == name).then_some(value))
-    }
-
-    /// Refuses private members, and then names that are given twice (RFC 7517
-    /// section 4), wherever they stand in the document.
-    fn check(&self) -> Result<(), JwksRejection> {
-        if let Some(member) = self.private_member() {
-            return Err(JwksRejection::Private { member });
-        }
-        match self.repeated_member() {
-            Some(member) => Err(JwksRejection::MemberTwice {
-                member: member.into(),
-            }),
-            None => Ok(()),
-        }
-    }
-
-    fn private_member(&self) -> Option<&'static str> {
-        match self {
-            Self::Object(members) => members.iter().find_map(|(name, value)| {
-                PRIVATE_MEMBERS
-                    .into_iter()
-                    .find(|private| private == name)
-                    .or_else(|| value.private_member())
-            }),
-            Self::Array(items) => items.iter().find_map(Self::private_member),
-            Self::Text(_) | Self::Other => None,
-        }
-    }
-
-    fn repeated_member(&self) -> Option<&str> {
-        match self {
-            Self::Object(members) => {
-                let mut seen = HashSet::new();
-                members.iter().find_map(|(name, value)| {
-                    if seen.insert(name.as_str()) {
-                        value.repeated_member()
-                    } else {
-                        Some(name)
-                    }
-                })
-            }
-            Self::Array(items) => items.iter().find_map(Self::repeated_member),
-            Self::Text(_) | Self::Other => None,
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Json {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct JsonVisitor;
-        impl<'de> Visitor<'de> for JsonVisitor {
-            type Value = Json;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("JSON")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Json::Object(members))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Json, A::Error> {
-                let mut items = Vec::new();
-                while let Some(item) = sequence.next_element()? {
-                    items.push(item);
-                }
-                Ok(Json::Array(items))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Json, E> {
-                Ok(Json::Text(text.to_owned()))
-            }
-
-            fn visit_bool<E: de::Error>(self, _: bool) -> Result<Json, E> {
-                Ok(Json::Other)
-            }
-
-            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Json, E> {
-                Ok(Json::Other)
-            }
-
-            fn visit_u64<E: de::Error>(self, _: u64) -> Result<Json, E> {
-                Ok(Json::Other)
-            }
-
-            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Json, E> {
-                Ok(Json::Other)
-            }
-
-            fn visit_unit<E: de::Error>(self) -> Result<Json, E> {
-                Ok(Json::Other)
-            }
-        }
-        deserializer.deserialize_any(JsonVisitor)
     }
 }
 
@@ -497,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_private_member_is_refused_wherever_it_stands() {
-        for member in PRIVATE_MEMBERS {
+        for member in ["d", "p", "q", "dp", "dq", "qi", "oth", "k"] {
             let private = Err(JwksRejection::Private { member });
             assert_eq!(read_with(&json!({ member: "AQAB" })), private);
             assert_eq!(read_with(&json!({ member: null })), private);

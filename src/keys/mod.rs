@@ -2,6 +2,8 @@
 pub mod file;
 /// Bytes to keys and keys to bytes: PEM, DER, raw. Pure.
 pub mod format;
+/// JSON read so that nothing in it can hide. Pure.
+pub mod json;
 /// Public keys as JWK and JWKS (RFC 7517, RFC 7638). Pure.
 pub mod jwks;
 /// Key files made and replaced without a reader ever seeing half of one.

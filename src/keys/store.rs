@@ -53,7 +53,7 @@ pub fn create_new(path: &Path, bytes: &[u8], mode: u32, trust: &Trust) -> Result
 /// A trusted owner of the old one owns the new one, where that is ours to do.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32, trust: &Trust) -> Result<(), Problem> {
     let place = Place::of(path, trust)?;
-    let mut unfinished = place.write(bytes, mode, place.look()?)?;
+    let unfinished = place.write(bytes, mode, place.look()?)?;
     renameat(
         &place.directory,
         unfinished.name.as_os_str(),
@@ -61,7 +61,6 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32, trust: &Trust) -> Result<()
         place.name.as_os_str(),
     )
     .map_err(|errno| place.failed("it can't be given its name", errno))?;
-    unfinished.renamed = true;
     place.sync()
 }
 
@@ -147,7 +146,6 @@ impl<'a> Place<'a> {
         let unfinished = Unfinished {
             directory: &self.directory,
             name,
-            renamed: false,
         };
 
         let created = fstat(&opened).map_err(|errno| self.failed("it can't be examined", errno))?;
@@ -230,23 +228,21 @@ impl<'a> Place<'a> {
     }
 }
 
-/// A file under its unfinished name, which goes when this is dropped.
+/// A file under its unfinished name, if it still has that: the name goes when
+/// this is dropped.
 struct Unfinished<'a> {
     directory: &'a OwnedFd,
     name: OsString,
-    renamed: bool,
 }
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
-        if !self.renamed {
-            // Whether or not it goes: its name says that it's no key.
-            let _ = unlinkat(
-                self.directory,
-                self.name.as_os_str(),
-                UnlinkatFlags::NoRemoveDir,
-            );
-        }
+        // Whether or not it goes: it says itself that it's no key.
+        let _ = unlinkat(
+            self.directory,
+            self.name.as_os_str(),
+            UnlinkatFlags::NoRemoveDir,
+        );
     }
 }
 

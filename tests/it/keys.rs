@@ -237,6 +237,7 @@ fn wrong_usage_exits_with_2_and_makes_nothing() {
         "key generate --alg HS256 --bits 257 --out key",
         "jwks build",
         "jwks merge",
+        "jwks lint",
         "jwks build --kid a/b key",
         "jwks build --kid a one two",
         "jwks build --kid a --kid-from-name key",
@@ -451,6 +452,40 @@ fn keys_in_the_set_that_is_there_are_not_lost_unless_that_is_asked_for() {
     assert_eq!(keys.json("jwks.json")["keys"][0]["kid"], "a");
     keys.prints("jwks build --kid-from-name b.pem --out jwks.json --drop-others");
     assert_eq!(keys.json("jwks.json")["keys"][0]["kid"], "b");
+}
+
+#[test]
+fn lint_finds_nothing_in_a_set_of_ours() {
+    let keys = Keys::with(&["a.pem"]);
+    keys.prints("jwks build --kid-from-name a.pem --out jwks.json");
+    assert_eq!(
+        keys.prints("jwks lint jwks.json"),
+        "jwks.json: key \"a\": Slurm 22.05 accepts it, 26.05 accepts it\n"
+    );
+}
+
+#[test]
+fn lint_tells_its_findings_and_exits_with_1() {
+    let keys = Keys::with(&["a.pem"]);
+    keys.prints("jwks build --kid-from-name a.pem --out jwks.json");
+    keys.mode("jwks.json", 0o646);
+    let output = keys.ctl("jwks lint jwks.json");
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(told.lines().count(), 2, "{told}");
+    assert!(
+        told.contains("26.05 dies of it: its mode 0646 lets everybody"),
+        "{told}"
+    );
+}
+
+#[test]
+fn lint_of_a_file_that_is_not_there_is_a_failure() {
+    assert!(
+        Keys::new()
+            .fails("jwks lint jwks.json")
+            .contains("it can't be read")
+    );
 }
 
 #[test]

@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 /// Far longer than anything here takes, so that only a hang reaches it.
-const HANG: Duration = Duration::from_secs(120);
+const HANG: Duration = Duration::from_mins(2);
 
 const KEYS: &str = "/etc/slurm/token-keys";
 
@@ -126,13 +126,15 @@ impl Daemon {
         let socket = Self::socket_of(name);
         mkdir(socket.parent().unwrap().to_str().unwrap());
         let text = format!(
-            "socket = {socket:?}\n\
+            "socket = \"{}\"\n\
              state_dir = \"/var/lib/slurm-tokend-{name}\"\n\
              {top}\n\
              [signing]\n\
-             key = {key:?}\n\
+             key = \"{}\"\n\
              algorithm = \"{algorithm}\"\n\
-             {tables}\n"
+             {tables}\n",
+            socket.display(),
+            key.display(),
         );
         fs::write(Self::configuration_of(name), text).unwrap();
     }

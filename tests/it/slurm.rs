@@ -5,6 +5,7 @@
 //! So a token that is accepted was signed by that algorithm and that key.
 
 mod bed;
+mod lint;
 
 use std::path::PathBuf;
 use std::process::Output;

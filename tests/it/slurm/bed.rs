@@ -9,14 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-const BED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/slurm/bed");
+use crate::node::{stdout, until};
 
-/// Far longer than anything here takes, so that only a hang reaches it.
-const HANG: Duration = Duration::from_mins(2);
+const BED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/slurm/bed");
 
 pub struct Bed {
     dir: PathBuf,
@@ -52,7 +50,7 @@ impl Bed {
         if let Some(file) = jwks {
             up.arg("--jwks").arg(file);
         }
-        let env: HashMap<_, _> = succeed(&mut up)
+        let env: HashMap<_, _> = stdout(up.output().unwrap())
             .lines()
             .filter_map(|line| line.split_once('='))
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -67,11 +65,23 @@ impl Bed {
 
     /// Restarts slurmctld: the only thing that makes 22.05 read its keys again.
     pub fn restart(&self) {
-        succeed(Command::new(BED).arg("restart").arg(&self.dir));
+        stdout(
+            Command::new(BED)
+                .arg("restart")
+                .arg(&self.dir)
+                .output()
+                .unwrap(),
+        );
+    }
+
+    /// Restarts slurmctld, unless it dies of its configuration.
+    pub fn restarts(&self) -> bool {
+        let restart = Command::new(BED).arg("restart").arg(&self.dir).output();
+        restart.unwrap().status.success()
     }
 
     /// The users' `SLURM_CONF`. By it their commands find this Slurm but no
-    /// munge, so they get through by SLURM_JWT or not at all.
+    /// munge, so they get through by `SLURM_JWT` or not at all.
     pub fn users_conf(&self) -> PathBuf {
         self.dir.join("users/slurm.conf")
     }
@@ -148,21 +158,12 @@ impl Bed {
     pub fn finish(&self, submitted: &Answer, user: &str) -> Finished {
         let id = submitted.json["job_id"].as_u64();
         let id = id.unwrap_or_else(|| panic!("no job was submitted: {submitted:?}"));
-        let deadline = Instant::now() + HANG;
-        loop {
-            let job = self.as_root("scontrol", &["show", "job", &id.to_string()]);
-            if job.contains("JobState=COMPLETED") {
-                break;
-            }
-            assert!(
-                ["PENDING", "CONFIGURING", "RUNNING", "COMPLETING"]
-                    .iter()
-                    .any(|state| job.contains(&format!("JobState={state}"))),
-                "the job did not complete: {job}"
-            );
-            assert!(Instant::now() < deadline, "the job hangs: {job}");
-            thread::sleep(Duration::from_millis(50));
-        }
+        let mut state = String::new();
+        until("the job to end", || {
+            state = self.job_state(id);
+            !["PENDING", "CONFIGURING", "RUNNING", "COMPLETING"].contains(&state.as_str())
+        });
+        assert_eq!(state, "COMPLETED");
         let file = format!("/var/home/{user}/{id}.out");
         Finished {
             owner: fs::metadata(&file).unwrap().uid(),
@@ -170,14 +171,20 @@ impl Bed {
         }
     }
 
+    fn job_state(&self, id: u64) -> String {
+        let job = self.as_root("scontrol", &["show", "job", &id.to_string()]);
+        let (_, state) = job.split_once("JobState=").unwrap();
+        state.split_whitespace().next().unwrap().to_owned()
+    }
+
     /// A Slurm command as root, whom munge vouches for; its output.
-    pub fn as_root(&self, program: &str, args: &[&str]) -> String {
-        succeed(
-            Command::new(program)
-                .args(args)
-                .env("SLURM_CONF", &self.env["SLURM_CONF"])
-                .env_remove("SLURM_JWT"),
-        )
+    fn as_root(&self, program: &str, args: &[&str]) -> String {
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .env("SLURM_CONF", &self.env["SLURM_CONF"])
+            .env_remove("SLURM_JWT");
+        stdout(command.output().unwrap())
     }
 }
 
@@ -223,16 +230,5 @@ fn curl(options: &[(&str, String)]) -> String {
     drop(stdin);
     let output = curl.wait_with_output().unwrap();
     assert!(output.status.success(), "curl failed: {}", output.status);
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn succeed(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{command:?} failed: {}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
     String::from_utf8(output.stdout).unwrap()
 }
