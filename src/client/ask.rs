@@ -156,7 +156,7 @@ fn read_line(stream: &mut UnixStream, deadline: Instant) -> Result<Line, Trouble
         }
         stream.set_read_timeout(Some(left))?;
         let held = answer.0.len();
-        answer.0.resize(ROOM.min(held + 16 * 1024), 0);
+        answer.0.resize(ROOM.min(held + 4096), 0);
         let fresh = answer.0.get_mut(held..).unwrap_or_default();
         let read = match stream.read(fresh) {
             Ok(0) => return Err(Trouble::Closed),
