@@ -21,6 +21,8 @@ use crate::wire;
 
 /// The configuration file may have so many bytes.
 const MOST_CONFIGURATION: usize = 256 * 1024;
+/// The account that owns /etc/slurm where root doesn't (slurm.conf(5), `SlurmUser`).
+const USUAL_SLURM_USER: &str = "slurm";
 /// Where systemd puts the copies of the files that `LoadCredential=` names.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 /// What our unit calls the directory of keys in `LoadCredential=`.
@@ -42,8 +44,10 @@ pub struct Engine {
 
 /// The configuration file at `path`, with this machine's name.
 pub fn read_configuration(path: &Path) -> Result<Config, Problems> {
+    // Which account is SlurmUser, the file itself would say; until it's trusted
+    // only the usual name counts.
     let trust = Trust {
-        slurm_uid: None,
+        slurm_uid: account::uid_of(USUAL_SLURM_USER).unwrap_or_default(),
         own_uid: own_uid(),
     };
     let bytes = read_public(path, &trust, MOST_CONFIGURATION)?;
