@@ -3,10 +3,11 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, setsockopt, shutdown, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
 use zeroize::Zeroizing;
 
 use crate::caller::Caller;
@@ -25,6 +26,11 @@ pub struct Connection {
     _seat: Seat,
     /// What has arrived and isn't served yet.
     inbox: Vec<u8>,
+    /// When it was left to wait at a front.
+    pub parked_at: Option<Instant>,
+    /// So many requests in a row came right after the answer before them, and
+    /// were answered without handing the connection on.
+    pub eager: u8,
     /// So many bytes at the end of what has arrived are in the kernel's queue still.
     queued: usize,
     /// What the peer hasn't read yet; it holds a token.
@@ -72,6 +78,8 @@ impl Connection {
             caller,
             _seat: seat,
             inbox: Vec::new(),
+            parked_at: None,
+            eager: 0,
             queued: 0,
             outbox: Zeroizing::default(),
             sent: 0,
@@ -110,10 +118,28 @@ impl Connection {
     /// taking them out tells a peer that waits for its answer that there is
     /// room to write, and that costs it a wake-up for nothing.
     pub fn fill(&mut self) -> Result<Fill, Errno> {
-        const FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_PEEK);
+        self.read(MsgFlags::MSG_DONTWAIT)
+    }
+
+    /// How long [`Self::wait`] waits.
+    pub fn set_patience(&mut self, patience: Duration) -> Result<(), Errno> {
+        let patience = TimeVal::microseconds(i64::try_from(patience.as_micros()).unwrap_or(0));
+        setsockopt(&self.stream, sockopt::ReceiveTimeout, &patience)
+    }
+
+    /// Reads what comes, with patience.
+    pub fn wait(&mut self) -> Result<Fill, Errno> {
+        self.read(MsgFlags::empty())
+    }
+
+    fn read(&mut self, flags: MsgFlags) -> Result<Fill, Errno> {
         self.take_out()?;
         let mut bytes = [0; READ];
-        match recv(self.stream.as_raw_fd(), &mut bytes, FLAGS) {
+        match recv(
+            self.stream.as_raw_fd(),
+            &mut bytes,
+            flags | MsgFlags::MSG_PEEK,
+        ) {
             Ok(0) => Ok(Fill::End),
             Ok(n) => {
                 self.inbox.extend_from_slice(&bytes[..n]);

@@ -7,6 +7,7 @@
 //!                        └────────┘ park        the log, when it's full
 //! ```
 
+mod attendants;
 mod connection;
 mod directory;
 pub(crate) mod engine;
@@ -31,6 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::journal;
 use crate::report::{Problem, Problems};
+use attendants::Attendants;
 use directory::Directory;
 use engine::Engine;
 use front::Fronts;
@@ -67,6 +69,7 @@ struct Daemon {
     quotas: Arc<Quotas>,
     signers: Arc<Signers>,
     fronts: Fronts,
+    attendants: Attendants,
     runtime: Handle,
     /// Whose turn it is to try a log that is full.
     log_turn: tokio::sync::Mutex<()>,
@@ -236,6 +239,7 @@ fn serve_until_told(
         quotas: Arc::new(Quotas::default()),
         signers: Signers::start(cores).map_err(failed)?,
         fronts: Fronts::new().map_err(failed)?,
+        attendants: Attendants::start().map_err(failed)?,
         runtime: runtime.handle().clone(),
         log_turn: tokio::sync::Mutex::default(),
         complained: Mutex::new(None),

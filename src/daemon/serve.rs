@@ -161,14 +161,21 @@ impl Daemon {
     }
 
     /// Serves what has arrived on a connection, then lets it wait for more.
-    pub(super) fn advance(self: &Arc<Self>, mut connection: Connection) {
+    pub(super) fn advance(self: &Arc<Self>, connection: Connection) {
+        if let Some(connection) = self.work_off(connection) {
+            self.fronts.park(self, connection);
+        }
+    }
+
+    /// Serves what has arrived on a connection; what comes back waits for more.
+    pub(super) fn work_off(self: &Arc<Self>, mut connection: Connection) -> Next {
         loop {
             match connection.line() {
-                Line::Whole(line) => match self.serve(connection, &line) {
-                    Some(next) => connection = next,
-                    None => return,
-                },
-                Line::TooLong => return self.end(connection, &too_long()),
+                Line::Whole(line) => connection = self.serve(connection, &line)?,
+                Line::TooLong => {
+                    self.end(connection, &too_long());
+                    return None;
+                }
                 Line::Incomplete if connection.fresh || connection.is_deaf() => {
                     connection.fresh = false;
                     match connection.fill() {
@@ -179,13 +186,14 @@ impl Daemon {
                             } else {
                                 unfinished()
                             };
-                            return self.end(connection, &why);
+                            self.end(connection, &why);
+                            return None;
                         }
-                        Ok(Fill::End) | Err(_) => return,
-                        Ok(Fill::Nothing) => return self.fronts.park(self, connection),
+                        Ok(Fill::End) | Err(_) => return None,
+                        Ok(Fill::Nothing) => return Some(connection),
                     }
                 }
-                Line::Incomplete => return self.fronts.park(self, connection),
+                Line::Incomplete => return Some(connection),
             }
         }
     }
@@ -430,6 +438,7 @@ impl Daemon {
     /// Hands an exchange to others, who will go on with the connection.
     fn hand_on(&self, mut exchange: Exchange, to: impl FnOnce(Exchange)) -> Next {
         self.fronts.release(&mut exchange.connection);
+        exchange.connection.eager = 0;
         to(exchange);
         None
     }
