@@ -10,7 +10,9 @@
 
 mod client;
 mod documents;
+mod hostile;
 mod keys;
 mod node;
+mod peer;
 mod private_host;
 mod slurm;
