@@ -12,6 +12,7 @@ mod client;
 mod documents;
 mod hostile;
 mod keys;
+mod limits;
 mod node;
 mod peer;
 mod private_host;

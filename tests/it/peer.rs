@@ -3,10 +3,13 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::Uid;
 use rustix::thread::set_thread_res_uid;
 use serde_json::Value;
@@ -77,6 +80,13 @@ impl Peer {
         }
         assert!(self.heard.is_empty(), "half an answer");
         None
+    }
+
+    /// Does an answer begin to come in this time. It stays to be heard.
+    pub fn is_answered_within(&self, patience: Duration) -> bool {
+        let mut ready = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
+        let patience = PollTimeout::try_from(patience).unwrap();
+        !self.heard.is_empty() || poll(&mut ready, patience).unwrap() > 0
     }
 
     /// The code of the next answer; none where the connection ends.
