@@ -31,8 +31,8 @@ const LOG_PATIENCE: Duration = Duration::from_secs(2);
 const LOG_RETRY: Duration = Duration::from_millis(2);
 /// How long a connection waits for another of the same user to end.
 const SEAT_PATIENCE: Duration = Duration::from_secs(1);
-/// How long it waits at first before it tries again; then longer and longer.
-const SEAT_RETRY: Duration = Duration::from_millis(4);
+/// How long it waits at first before it tries again, and at last.
+const SEAT_RETRY: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(32));
 
 /// What a decision goes by.
 struct Facts {
@@ -137,13 +137,13 @@ impl Daemon {
             },
         };
         let until = Instant::now() + SEAT_PATIENCE;
-        let mut pause = SEAT_RETRY;
+        let (mut pause, longest) = SEAT_RETRY;
         let seat = loop {
             match waiting.admit(known, limits) {
                 Ok(seat) => break seat,
                 Err(Full::User) if known && Instant::now() < until => {
                     tokio::time::sleep(pause).await;
-                    pause *= 2;
+                    pause = longest.min(pause * 2);
                 }
                 Err(full) => return self.turn_away(&stream, caller, &no_seat(full)),
             }

@@ -10,7 +10,10 @@
 
 mod client;
 mod documents;
+mod hostile;
 mod keys;
+mod limits;
 mod node;
+mod peer;
 mod private_host;
 mod slurm;
