@@ -9,15 +9,23 @@ use crate::report::Problem;
 use crate::token::MAX_TOKEN;
 use crate::wire::Issued;
 
+/// Whose token was asked for.
+pub(super) enum Expected<'a> {
+    /// The user named on the command line.
+    Named(&'a str),
+    /// Whoever asks.
+    Caller(Caller),
+}
+
 /// Who asks, as far as that's known without the account service: the client
 /// is linked statically and has no NSS, which an answer would have to wait for.
-pub(super) struct Own {
+pub(super) struct Caller {
     uid: u32,
     /// The node's local accounts, in the form of passwd(5).
     passwd: Vec<u8>,
 }
 
-impl Own {
+impl Caller {
     /// The effective uid, which is what the daemon sees, and `/etc/passwd`.
     pub(super) fn of_this_process() -> Self {
         Self {
@@ -27,8 +35,8 @@ impl Own {
     }
 
     /// Does the local account file say that this uid has another name, or
-    /// this name another uid? An account of a directory service is in neither
-    /// line: there the daemon's word stands.
+    /// this name another uid? An account of a directory service is not in it:
+    /// there the daemon's word stands.
     fn contradicts(&self, user: &str) -> bool {
         let mut uid_has_other_name = false;
         for line in self.passwd.split(|b| *b == b'\n') {
@@ -62,29 +70,26 @@ struct Speaker<'a> {
 
 /// Accepts a token of the user that was asked for and no other.
 ///
-/// `asked` is the name given on the command line; without one, the caller
-/// itself is meant. The token must be one by its form (RFC 7515 section 7.1),
-/// so that a shell, a file or an HTTP header can hold it, and its `sun` must be
-/// the user that the answer names.
-pub(super) fn check(issued: &Issued, asked: Option<&str>, own: &Own) -> Result<(), Failure> {
+/// The token must be one by its form (RFC 7515 section 7.1), so that a shell, a
+/// file or an HTTP header can hold it, and its `sun` must be the user that the
+/// answer names.
+pub(super) fn check(issued: &Issued, expected: &Expected<'_>) -> Result<(), Failure> {
     let user = issued.user.as_str();
     if user.is_empty() || !user.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(unusable(format!(
             "names the user \"{user}\", which is no user name"
         )));
     }
-    match asked {
-        Some(asked) if asked != user => {
-            return Err(unusable(format!(
-                "is for {user}, and {asked} was asked for"
-            )));
+    match expected {
+        Expected::Named(name) if *name != user => {
+            return Err(unusable(format!("is for {user}, and {name} was asked for")));
         }
-        None if own.contradicts(user) => {
+        Expected::Caller(caller) if caller.contradicts(user) => {
             return Err(Failure::Failed(Problem::new(
                 "the daemon's answer",
                 format!(
-                    "is for {user}, and /etc/passwd has another name for your uid {} or another uid for that name",
-                    own.uid
+                    "is for {user}, and by /etc/passwd that's not your uid {}",
+                    caller.uid
                 ),
                 format!("it was not used; if you are {user}, ask with --for {user}"),
             )));
@@ -131,11 +136,11 @@ mod tests {
     const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nalice:x:1001:1001::/:/bin/sh\n\
                           bob:x:1002:1002::/:/bin/sh\nbroken\nhalf:x:\n";
 
-    fn own(uid: u32) -> Own {
-        Own {
+    fn own(uid: u32) -> Expected<'static> {
+        Expected::Caller(Caller {
             uid,
             passwd: PASSWD.into(),
-        }
+        })
     }
 
     fn token(claims: &str) -> String {
@@ -165,51 +170,51 @@ mod tests {
 
     #[test]
     fn a_token_for_the_caller_is_accepted() {
-        check(&answer_for("alice"), None, &own(1001)).unwrap();
+        check(&answer_for("alice"), &own(1001)).unwrap();
     }
 
     #[test]
     fn a_token_for_the_user_asked_for_is_accepted() {
-        check(&answer_for("bob"), Some("bob"), &own(1001)).unwrap();
+        check(&answer_for("bob"), &Expected::Named("bob")).unwrap();
     }
 
     #[test]
     fn a_token_for_another_than_was_asked_for_is_refused() {
-        let refused = check(&answer_for("alice"), Some("bob"), &own(1001));
+        let refused = check(&answer_for("alice"), &Expected::Named("bob"));
         assert_eq!(complaint(refused), "is for alice, and bob was asked for");
     }
 
     #[test]
     fn an_own_token_in_the_name_of_another_local_account_is_refused() {
-        complaint(check(&answer_for("bob"), None, &own(1001)));
-        complaint(check(&answer_for("bob"), None, &own(70_000)));
+        complaint(check(&answer_for("bob"), &own(1001)));
+        complaint(check(&answer_for("bob"), &own(70_000)));
     }
 
     #[test]
     fn an_own_token_in_a_name_that_is_not_the_local_accounts_is_refused() {
-        complaint(check(&answer_for("mallory"), None, &own(1001)));
+        complaint(check(&answer_for("mallory"), &own(1001)));
     }
 
     #[test]
     fn an_account_that_only_a_directory_knows_is_taken_on_the_daemons_word() {
-        check(&answer_for("carol"), None, &own(70_000)).unwrap();
+        check(&answer_for("carol"), &own(70_000)).unwrap();
     }
 
     #[test]
     fn a_uid_with_two_local_names_goes_by_either() {
-        let both = Own {
+        let both = Expected::Caller(Caller {
             uid: 5,
             passwd: b"a:x:5:5:::\nb:x:5:5:::".to_vec(),
-        };
-        check(&answer_for("a"), None, &both).unwrap();
-        check(&answer_for("b"), None, &both).unwrap();
+        });
+        check(&answer_for("a"), &both).unwrap();
+        check(&answer_for("b"), &both).unwrap();
     }
 
     #[test]
     fn a_token_that_speaks_for_another_than_the_answer_is_refused() {
         let lie = issued("alice", token("{\"sun\":\"bob\"}"));
         assert_eq!(
-            complaint(check(&lie, None, &own(1001))),
+            complaint(check(&lie, &own(1001))),
             "is for alice, and its token for bob"
         );
     }
@@ -217,7 +222,7 @@ mod tests {
     #[test]
     fn a_token_that_names_two_users_is_refused() {
         let both = issued("alice", token("{\"sun\":\"alice\",\"sun\":\"alice\"}"));
-        assert_eq!(complaint(check(&both, None, &own(1001))), "holds no token");
+        assert_eq!(complaint(check(&both, &own(1001))), "holds no token");
     }
 
     #[test]
@@ -238,7 +243,7 @@ mod tests {
             token("{}"),
             token("{\"sun\":1001}"),
         ] {
-            let refused = check(&issued("alice", no_token.clone()), None, &own(1001));
+            let refused = check(&issued("alice", no_token.clone()), &own(1001));
             assert_eq!(complaint(refused), "holds no token", "{no_token}");
         }
     }
@@ -247,7 +252,7 @@ mod tests {
     fn a_user_that_no_header_could_hold_is_refused() {
         for user in ["", "al ice", "alice\nX-EVIL: 1", "alicé"] {
             let odd = issued(user, token("{\"sun\":\"alice\"}"));
-            assert!(complaint(check(&odd, None, &own(1001))).starts_with("names the user"));
+            assert!(complaint(check(&odd, &own(1001))).starts_with("names the user"));
         }
     }
 }

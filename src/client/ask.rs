@@ -10,7 +10,7 @@ use zeroize::Zeroize;
 use super::failure::Failure;
 use super::socket;
 use crate::report::Problem;
-use crate::wire::{self, Code, MAX_ANSWER, MAX_REQUEST, Request};
+use crate::wire::{self, Code, MAX_ANSWER, MAX_REQUEST, Refusal, Request};
 
 /// How long the daemon may take in all. It waits up to 5 s for an account
 /// and up to 10 s for its own end.
@@ -40,77 +40,76 @@ fn ask_within<T: for<'de> Deserialize<'de>>(
         )));
     }
     let deadline = Instant::now() + patience;
-    let mut answer = exchange(&mut socket::connect(path, deadline, None)?, &line, deadline);
-    if answer
-        .as_ref()
-        .map_or_else(Trouble::is_restart, is_shutting_down)
-    {
-        let restarted = Instant::now() + RESTART;
-        let mut stream = socket::connect(path, deadline, Some(restarted))?;
-        answer = exchange(&mut stream, &line, deadline);
+    let mut answer = attempt(path, &line, deadline, None);
+    if answer.as_ref().is_err_and(Trouble::is_restart) {
+        answer = attempt(path, &line, deadline, Some(Instant::now() + RESTART));
     }
-    let answer = answer.map_err(|trouble| trouble.at(path, patience))?;
-    match wire::parse_answer(&answer.0) {
-        Ok(answer) => answer.map_err(Failure::Refused),
-        // What serde says of the answer may quote it, and a token with it.
-        Err(_) => Err(Failure::Failed(Problem::at(
-            path,
-            "the answer is not one of protocol version 1",
-            "use the slurm-token of the daemon's release, and see that this is its socket",
-        ))),
-    }
+    answer.map_err(|trouble| trouble.at(path, patience))
 }
 
-fn is_shutting_down(answer: &Line) -> bool {
-    matches!(
-        wire::parse_answer::<serde::de::IgnoredAny>(&answer.0),
-        Ok(Err(refusal)) if refusal.code == Code::ShuttingDown
-    )
+fn attempt<T: for<'de> Deserialize<'de>>(
+    path: &Path,
+    line: &[u8],
+    deadline: Instant,
+    restart_until: Option<Instant>,
+) -> Result<T, Trouble> {
+    let mut stream = socket::connect(path, deadline, restart_until).map_err(Trouble::Connection)?;
+    let answer = exchange(&mut stream, line, deadline)?;
+    // What serde says of an unreadable answer may quote it, and a token with it.
+    let answer = wire::parse_answer(&answer.0).map_err(|_| Trouble::Unreadable)?;
+    answer.map_err(Trouble::Refused)
 }
 
-/// Why a connection brought no answer.
+/// Why there was no answer.
 enum Trouble {
+    /// No connection to a daemon that may be trusted.
+    Connection(Failure),
     /// It was closed, before the answer or in the middle of it.
     Closed,
     /// Nothing more came in time.
     Silent,
+    /// The system says no.
+    System(std::io::Error),
     /// The answer has no end.
     TooLong,
-    /// The system says no.
-    Failed(std::io::Error),
+    /// The answer is none.
+    Unreadable,
+    /// The daemon says no.
+    Refused(Refusal),
 }
 
 impl Trouble {
     fn is_restart(&self) -> bool {
-        matches!(self, Self::Closed)
+        match self {
+            Self::Closed => true,
+            Self::Refused(refusal) => refusal.code == Code::ShuttingDown,
+            _ => false,
+        }
     }
 
     fn at(self, path: &Path, patience: Duration) -> Failure {
-        let later = "try again in a while, and tell your administrator if this lasts";
+        let unreached = |what: String| {
+            let later = "try again in a while, and tell your administrator if this lasts";
+            Failure::NotReached(Problem::at(path, what, later))
+        };
+        let failed = |what: String| {
+            let compare =
+                "see that this is the daemon's socket, and that slurm-token is of its release";
+            Failure::Failed(Problem::at(path, what, compare))
+        };
         match self {
-            Self::Closed => Failure::NotReached(Problem::at(
-                path,
-                "the daemon closed the connection twice without an answer",
-                later,
+            Self::Connection(failure) => failure,
+            Self::Closed => {
+                unreached("the daemon closed the connection twice without an answer".into())
+            }
+            Self::Silent => unreached(format!(
+                "the daemon gave no answer within {} seconds",
+                patience.as_secs()
             )),
-            Self::Silent => Failure::NotReached(Problem::at(
-                path,
-                format!(
-                    "the daemon gave no answer within {} seconds",
-                    patience.as_secs()
-                ),
-                later,
-            )),
-            Self::TooLong => Failure::Failed(Problem::at(
-                path,
-                format!("the answer is longer than {MAX_ANSWER} bytes"),
-                "see that this is the daemon's socket",
-            )),
-            Self::Failed(error) => Failure::NotReached(Problem::at(
-                path,
-                format!("can't talk to the daemon: {error}"),
-                later,
-            )),
+            Self::System(error) => unreached(format!("can't talk to the daemon: {error}")),
+            Self::TooLong => failed(format!("the answer is longer than {MAX_ANSWER} bytes")),
+            Self::Unreadable => failed("the answer is not one of protocol version 1".into()),
+            Self::Refused(refusal) => Failure::Refused(refusal),
         }
     }
 }
@@ -120,7 +119,7 @@ impl From<std::io::Error> for Trouble {
         match error.kind() {
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Self::Closed,
             ErrorKind::WouldBlock | ErrorKind::TimedOut => Self::Silent,
-            _ => Self::Failed(error),
+            _ => Self::System(error),
         }
     }
 }
@@ -157,7 +156,7 @@ fn read_line(stream: &mut UnixStream, deadline: Instant) -> Result<Line, Trouble
         }
         stream.set_read_timeout(Some(left))?;
         let held = answer.0.len();
-        answer.0.resize(ROOM.min(held + 16 * 1024), 0);
+        answer.0.resize(ROOM.min(held + 4096), 0);
         let fresh = answer.0.get_mut(held..).unwrap_or_default();
         let read = match stream.read(fresh) {
             Ok(0) => return Err(Trouble::Closed),
@@ -189,7 +188,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::wire::{Pong, Refusal, refusal_line};
+    use crate::wire::{Pong, refusal_line};
 
     const PONG: &[u8] = b"{\"v\":1,\"ok\":{\"version\":\"9\"}}\n";
 
@@ -231,17 +230,17 @@ mod tests {
         })
     }
 
-    /// Pings a daemon that serves in these ways.
-    fn ping(ways: Vec<Way>) -> (Result<Pong, Failure>, Vec<Vec<u8>>) {
+    /// The answer of a daemon that serves in these ways.
+    fn ping(ways: Vec<Way>) -> Result<Pong, Failure> {
         ping_within(Duration::from_secs(5), ways)
     }
 
-    fn ping_within(patience: Duration, ways: Vec<Way>) -> (Result<Pong, Failure>, Vec<Vec<u8>>) {
+    fn ping_within(patience: Duration, ways: Vec<Way>) -> Result<Pong, Failure> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
-        let server = serve(&path, ways);
-        let answer = ask_within(&path, &Request::Ping, patience);
-        (answer, server.join().unwrap())
+        // Nobody waits for a connection that doesn't come.
+        drop(serve(&path, ways));
+        ask_within(&path, &Request::Ping, patience)
     }
 
     fn what<T: std::fmt::Debug>(answer: Result<T, Failure>) -> String {
@@ -254,33 +253,36 @@ mod tests {
 
     #[test]
     fn one_request_is_sent_and_nothing_more_follows() {
-        let (answer, asked) = ping(vec![says(PONG)]);
-        assert_eq!(answer.unwrap().version, "9");
-        assert_eq!(asked, [b"{\"v\":1,\"op\":\"ping\"}\n"]);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let server = serve(&path, vec![says(PONG)]);
+        let answer: Pong = ask_within(&path, &Request::Ping, Duration::from_secs(5)).unwrap();
+        assert_eq!(answer.version, "9");
+        assert_eq!(server.join().unwrap(), [b"{\"v\":1,\"op\":\"ping\"}\n"]);
     }
 
     #[test]
     fn a_connection_that_closes_unanswered_is_tried_once_more() {
-        let (answer, _) = ping(vec![closes(), says(PONG)]);
+        let answer = ping(vec![closes(), says(PONG)]);
         assert_eq!(answer.unwrap().version, "9");
     }
 
     #[test]
     fn half_an_answer_is_none() {
-        let (answer, _) = ping(vec![says(&PONG[..10]), says(PONG)]);
+        let answer = ping(vec![says(&PONG[..10]), says(PONG)]);
         assert_eq!(answer.unwrap().version, "9");
     }
 
     #[test]
     fn a_daemon_that_is_stopping_is_asked_once_more() {
         let stopping = Refusal::new(Code::ShuttingDown, "The daemon is stopping.", "Wait.");
-        let (answer, _) = ping(vec![says(&refusal_line(&stopping)), says(PONG)]);
+        let answer = ping(vec![says(&refusal_line(&stopping)), says(PONG)]);
         assert_eq!(answer.unwrap().version, "9");
     }
 
     #[test]
     fn a_connection_that_closes_twice_unanswered_reaches_nobody() {
-        let (answer, _) = ping(vec![closes(), says(&PONG[..10])]);
+        let answer = ping(vec![closes(), says(&PONG[..10])]);
         assert_eq!(
             what(answer),
             "not reached: the daemon closed the connection twice without an answer"
@@ -290,7 +292,7 @@ mod tests {
     #[test]
     fn a_refusal_is_not_asked_again() {
         let busy = Refusal::new(Code::Busy, "There is no room.", "Try again.");
-        let (answer, _) = ping(vec![says(&refusal_line(&busy))]);
+        let answer = ping(vec![says(&refusal_line(&busy))]);
         assert!(matches!(answer, Err(Failure::Refused(refusal)) if refusal == busy));
     }
 
@@ -316,17 +318,20 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_comes_before_the_question_is_taken() {
-        let (answer, _) = ping(vec![Box::new(|stream| {
-            stream.write_all(PONG).unwrap();
-            Vec::new()
-        })]);
-        assert_eq!(answer.unwrap().version, "9");
+    fn an_answer_that_came_before_the_question_is_taken() {
+        let (mut client, mut daemon) = UnixStream::pair().unwrap();
+        daemon.write_all(PONG).unwrap();
+        drop(daemon);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let answer = exchange(&mut client, &Request::Ping.to_line(), deadline)
+            .ok()
+            .unwrap();
+        assert_eq!(answer.0, PONG.trim_ascii_end());
     }
 
     #[test]
     fn an_answer_in_many_pieces_is_taken() {
-        let (answer, _) = ping(vec![Box::new(|stream| {
+        let answer = ping(vec![Box::new(|stream| {
             for byte in PONG {
                 stream.write_all(&[*byte]).unwrap();
                 std::thread::yield_now();
@@ -346,7 +351,7 @@ mod tests {
             b"{\"v\":1,\"ok\":{\"version\":\"9\"},\"error\":\"eyJsecret\"}\n",
             b"{\"v\":2,\"ok\":{\"version\":\"9\"}}\n",
         ] {
-            let (answer, _) = ping(vec![says(no_answer)]);
+            let answer = ping(vec![says(no_answer)]);
             let told = answer.as_ref().unwrap_err().told_by("slurm-token");
             assert!(!told.contains("eyJsecret"), "{told}");
             assert_eq!(
@@ -358,7 +363,7 @@ mod tests {
 
     #[test]
     fn an_answer_without_end_is_refused() {
-        let (answer, _) = ping(vec![repeats(&[b' '; 4096], Duration::ZERO)]);
+        let answer = ping(vec![repeats(&[b' '; 4096], Duration::ZERO)]);
         assert_eq!(
             what(answer),
             format!("failed: the answer is longer than {MAX_ANSWER} bytes")
@@ -368,7 +373,7 @@ mod tests {
     #[test]
     fn the_longest_answer_is_taken() {
         let longest = [vec![b' '; MAX_ANSWER + 1 - PONG.len()], PONG.to_vec()].concat();
-        let (answer, _) = ping(vec![says(&longest)]);
+        let answer = ping(vec![says(&longest)]);
         assert_eq!(answer.unwrap().version, "9");
     }
 
@@ -388,7 +393,7 @@ mod tests {
     #[test]
     fn a_daemon_that_trickles_for_ever_is_given_up() {
         let trickle = repeats(b" ", Duration::from_millis(5));
-        let (answer, _) = ping_within(Duration::from_millis(100), vec![trickle]);
+        let answer = ping_within(Duration::from_millis(100), vec![trickle]);
         assert_eq!(
             what(answer),
             "not reached: the daemon gave no answer within 0 seconds"

@@ -28,10 +28,10 @@ use std::process::ExitCode;
 
 use crate::report::Problem;
 use crate::wire::{Issued, Request, Standing};
+use answer::{Caller, Expected};
 use args::Command;
 
 pub use failure::Failure;
-pub use socket::Choice;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -65,7 +65,11 @@ fn run(command: Command) -> Result<(), Failure> {
                 target: target.clone(),
             };
             let issued: Issued = ask::ask(&socket.path(), &request)?;
-            answer::check(&issued, target.as_deref(), &answer::Own::of_this_process())?;
+            let expected = target.as_deref().map_or_else(
+                || Expected::Caller(Caller::of_this_process()),
+                Expected::Named,
+            );
+            answer::check(&issued, &expected)?;
             print(&format::token(&issued, format))
         }
         Command::Whoami { socket, json } => {
@@ -86,7 +90,7 @@ pub fn jwks(socket: &Path) -> Result<serde_json::Value, Failure> {
 
 /// The socket that a program asks when its command line names none.
 pub fn usual_socket() -> PathBuf {
-    Choice::Usual.path()
+    socket::Choice::Usual.path()
 }
 
 /// Past the standard library's buffer, which would keep a copy of the token

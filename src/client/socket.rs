@@ -17,7 +17,7 @@ use crate::wire::DEFAULT_SOCKET;
 
 /// Which daemon to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub(super) enum Choice {
     /// The one that the environment names, else the node's own.
     Usual,
     /// The one at this socket.
@@ -29,7 +29,7 @@ pub enum Choice {
 /// The name of a cluster: letters, digits, `_`, `-` and `.`, a letter or digit
 /// first, at most 64 of them. It becomes part of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cluster(String);
+pub(super) struct Cluster(String);
 
 impl FromStr for Cluster {
     type Err = String;
@@ -56,7 +56,7 @@ impl Choice {
     ///
     /// `SLURM_TOKEND_SOCKET` counts only where real and effective user and
     /// group are the same: otherwise somebody else's environment would decide.
-    pub fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         match self {
             Self::Path(path) => path.clone(),
             Self::Cluster(Cluster(name)) => {

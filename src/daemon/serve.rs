@@ -237,10 +237,7 @@ impl Daemon {
             );
             match (caller, names) {
                 (Ok(caller), Ok(names)) => daemon.hear(exchange, caller, names),
-                (Ok(caller), Err(why)) => {
-                    daemon.refuse(exchange, caller.as_deref(), &no_directory(why))
-                }
-                (Err(why), _) => daemon.refuse(exchange, None, &no_directory(why)),
+                (Err(why), _) | (_, Err(why)) => daemon.refuse(exchange, None, &no_directory(why)),
             }
         })
     }
@@ -534,8 +531,9 @@ impl Daemon {
             } => Some(word.clone()),
             _ => None,
         };
+        let remembered = self.remembered(exchange.connection.caller, &exchange.engine);
         let event = exchange.event(
-            account,
+            account.or(remembered.as_deref()),
             Outcome::Refused {
                 code,
                 lifespan,
@@ -562,9 +560,7 @@ impl Daemon {
 
     fn record_without_request(&self, caller: Caller, code: Code, suppressed: u32) {
         let engine = self.engine();
-        let sought = Sought::by(&engine.config.policy, Who::Uid(caller.uid));
-        let account = self.directory.remembered(&sought, Instant::now());
-        let account = account.flatten();
+        let account = self.remembered(caller, &engine);
         let event = Event {
             caller,
             user: account.as_deref().map(|account| account.name.as_str()),
@@ -577,6 +573,12 @@ impl Daemon {
             },
         };
         self.record(&engine, &event);
+    }
+
+    /// The caller's account, where nobody has to be asked for it.
+    fn remembered(&self, caller: Caller, engine: &Engine) -> Found {
+        let sought = Sought::by(&engine.config.policy, Who::Uid(caller.uid));
+        self.directory.remembered(&sought, Instant::now()).flatten()
     }
 
     fn record(&self, engine: &Engine, event: &Event) {

@@ -170,6 +170,14 @@ fn a_cluster_has_a_daemon_of_its_own() {
     assert_eq!(json["kid"], "client");
 }
 
+#[test]
+fn other_programs_get_the_public_keys_through_it() {
+    let site = &RS256;
+    let jwks = slurm_tokend::client::jwks(site.daemon.socket()).unwrap();
+    assert_eq!(jwks, site.daemon.jwks());
+    assert_eq!(jwks["keys"][0]["kty"], "RSA");
+}
+
 // Whether it says no, and how.
 
 #[test]
