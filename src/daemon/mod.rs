@@ -203,7 +203,11 @@ fn run(arguments: &Arguments) -> Result<(), Problems> {
     }
     let listener = source.open()?;
     let own_path = listener.ours.then(|| engine.config.socket.clone());
-    privileges::drop_for_good(successor.as_ref())?;
+    privileges::drop_for_good(successor.as_ref()).inspect_err(|_| {
+        if let Some(path) = &own_path {
+            let _ = std::fs::remove_file(path);
+        }
+    })?;
     serve_until_told(engine, listener, own_path)
 }
 

@@ -14,3 +14,4 @@ mod keys;
 mod node;
 mod private_host;
 mod slurm;
+mod starting;
