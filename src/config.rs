@@ -5,6 +5,7 @@ mod known;
 mod reading;
 mod tables;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,13 +13,18 @@ pub use self::known::{KEYS, Key};
 use self::reading::Reading;
 use crate::keys::{Algorithm, Kid};
 use crate::policy::Policy;
-use crate::report::Problems;
+use crate::report::{Problem, Problems};
+
+/// `slurm_user`, unless the configuration says otherwise.
+pub const DEFAULT_SLURM_USER: &str = "slurm";
 
 /// A configuration in which nothing is left to check but files and accounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The file it came from.
     pub path: PathBuf,
+    /// Where in it each key stands.
+    pub places: Places,
     /// Where the daemon listens unless systemd passes a socket.
     pub socket: PathBuf,
     /// Whom the daemon becomes for good when started as root.
@@ -44,11 +50,95 @@ impl Config {
     /// `{host}`. Every problem of the text is told at once, in the order of
     /// its lines. No file but `text` is looked at.
     pub fn parse(path: &Path, text: &str, host: &str) -> Result<Self, Problems> {
+        Draft::read(path, text, host).finish()
+    }
+}
+
+/// What the text of a configuration file gave, be it sound or not.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    config: Option<Config>,
+    problems: Vec<Problem>,
+    faulty: BTreeSet<String>,
+}
+
+impl Draft {
+    /// Reads a text as [`Config::parse`] does.
+    pub fn read(path: &Path, text: &str, host: &str) -> Self {
         let (mut reading, table) = Reading::start(path, text);
         let config = tables::read(&mut reading, table.get_ref(), host);
         reading.finish(config)
     }
+
+    /// The configuration as far as it could be read, with defaults in the
+    /// place of what couldn't: only to look for more problems. None where the
+    /// syntax is broken.
+    pub fn as_far_as_read(&self) -> Option<&Config> {
+        self.config.as_ref()
+    }
+
+    /// Does it say, by `slurm_user` and `slurm_uid`, that `SlurmUser` is this
+    /// account; or nothing that could be served with.
+    pub fn slurm_user_is(&self, name: &str, uid: u32) -> bool {
+        self.config.as_ref().is_none_or(|config| {
+            config.policy.slurm_user == name
+                && config.policy.slurm_uid.is_none_or(|said| said == uid)
+        })
+    }
+
+    /// Is nothing wrong with any of these keys, such as `signing.key`, or with
+    /// the table `signing` as a whole.
+    pub fn are_sound(&self, keys: &[&str]) -> bool {
+        keys.iter().all(|key| !self.faulty.contains(*key))
+    }
+
+    /// The configuration, or all its problems.
+    pub fn finish(self) -> Result<Config, Problems> {
+        match self.config {
+            Some(config) if self.problems.is_empty() => Ok(config),
+            _ => Err(Problems(self.problems)),
+        }
+    }
 }
+
+/// Where the keys of a configuration stand, for messages about them.
+#[derive(Clone, Debug)]
+pub struct Places {
+    path: PathBuf,
+    lines: BTreeMap<String, usize>,
+}
+
+impl Places {
+    fn in_file(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            lines: BTreeMap::new(),
+        }
+    }
+
+    fn insert(&mut self, key: String, line: usize) {
+        self.lines.insert(key, line);
+    }
+
+    /// The file and the line of a key such as `signing.key`; the file alone
+    /// where a default stands in its place.
+    pub fn of(&self, key: &str) -> String {
+        let path = self.path.display();
+        match self.lines.get(key) {
+            Some(line) => format!("{path}:{line}"),
+            None => path.to_string(),
+        }
+    }
+}
+
+/// What configurations say doesn't depend on where they say it.
+impl PartialEq for Places {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Places {}
 
 /// The key that signs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::known::{KEYS, NOT_SERVED, place_of};
-use crate::report::{Problem, Problems};
+use super::{Config, Draft, Places};
+use crate::report::Problem;
 use crate::token::lifespan::{BadLifespan, Lifespan};
 use crate::wire::shorten;
 
@@ -27,6 +28,9 @@ pub(super) struct Reading<'f> {
     /// The header of a table is broken: keys may be in the wrong table.
     misplaced: bool,
     problems: Vec<(usize, Problem)>,
+    /// The keys that are there, and those whose values have a fault.
+    places: Places,
+    faulty: BTreeSet<String>,
 }
 
 /// Where a value stands, and the name of its key.
@@ -107,6 +111,8 @@ impl<'f> Reading<'f> {
             broken: BTreeSet::new(),
             misplaced: false,
             problems: Vec::new(),
+            places: Places::in_file(path),
+            faulty: BTreeSet::new(),
         };
         for error in errors {
             let line = reading.line(error.span().map_or(0, |span| span.start));
@@ -128,22 +134,24 @@ impl<'f> Reading<'f> {
         (reading, table)
     }
 
-    /// `read` if nothing was wrong, else everything that was, line by line.
-    pub(super) fn finish<T>(mut self, read: Option<T>) -> Result<T, Problems> {
+    /// What was read, and everything that was wrong, line by line. Of a text
+    /// with broken syntax nobody knows what else it says.
+    pub(super) fn finish(mut self, read: Config) -> Draft {
         self.problems.sort_by_key(|(line, _)| *line);
-        match read {
-            Some(read) if self.problems.is_empty() => Ok(read),
-            _ => Err(Problems(
-                self.problems
-                    .into_iter()
-                    .map(|(_, problem)| problem)
-                    .collect(),
-            )),
+        let problems = self.problems.into_iter().map(|(_, problem)| problem);
+        Draft {
+            config: self.broken.is_empty().then_some(read),
+            problems: problems.collect(),
+            faulty: self.faulty,
         }
     }
 
     pub(super) fn path(&self) -> &'f Path {
         self.path
+    }
+
+    pub(super) fn places(&self) -> &Places {
+        &self.places
     }
 
     /// The line of a byte of the text, from 1.
@@ -153,7 +161,14 @@ impl<'f> Reading<'f> {
 
     /// Notes a problem with the value at `place`: its key is named first.
     pub(super) fn fault(&mut self, place: &Place, what: impl Display, remedy: impl Into<String>) {
+        self.faulty.insert(place.key.clone());
         self.note(place.line, format!("{} {what}", place.key), remedy);
+    }
+
+    /// Notes that what stands for this key is no more than a default, whatever
+    /// the reason.
+    pub(super) fn cannot_tell(&mut self, key: &str) {
+        self.faulty.insert(key.to_owned());
     }
 
     fn note(&mut self, line: usize, what: impl Into<String>, remedy: impl Into<String>) {
@@ -212,18 +227,17 @@ impl<'t> Section<'t> {
 
     fn get(
         &mut self,
-        reading: &Reading<'_>,
+        reading: &mut Reading<'_>,
         name: &'static str,
     ) -> Option<(Place, &'t Spanned<DeValue<'t>>)> {
         self.asked.push(name);
         let (key, value) = self.table?.get_key_value(name)?;
-        Some((
-            Place {
-                key: self.dotted(name),
-                line: reading.line(key.span().start),
-            },
-            value,
-        ))
+        let place = Place {
+            key: self.dotted(name),
+            line: reading.line(key.span().start),
+        };
+        reading.places.insert(place.key.clone(), place.line);
+        Some((place, value))
     }
 
     /// The value of a key. Where `read` can't read it, it notes why.

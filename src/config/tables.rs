@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::reading::{Found, Place, Reading, Section, flag, lifespan, name, number, text, wait};
-use super::{Audit, Config, KeySource, Limits, Signing, Sink};
+use super::{Audit, Config, DEFAULT_SLURM_USER, KeySource, Limits, Signing, Sink};
 use crate::keys::{Algorithm, Kid};
 use crate::policy::{Delegate, Policy, Rule};
 use crate::token::lifespan::Lifespan;
@@ -32,9 +32,9 @@ const LONGEST_CREDENTIAL: usize = 255;
 const DEFAULT_LIFESPAN: Lifespan = Lifespan::from_seconds(1800).unwrap();
 const MAX_LIFESPAN: Lifespan = Lifespan::from_seconds(12 * 3600).unwrap();
 
-/// Reads every table. None where there is nothing to sign with: then, as with
-/// every other fault, `reading` has noted why.
-pub(super) fn read(reading: &mut Reading<'_>, table: &DeTable<'_>, host: &str) -> Option<Config> {
+/// Reads every table. What can't be read has a default in its place, and
+/// `reading` has noted why.
+pub(super) fn read(reading: &mut Reading<'_>, table: &DeTable<'_>, host: &str) -> Config {
     let mut top = Section::top(table);
     let slurm_user = top.take(reading, "slurm_user", name);
     let slurm_uid = top.take(reading, "slurm_uid", number::<0, LAST_ID>);
@@ -64,16 +64,20 @@ pub(super) fn read(reading: &mut Reading<'_>, table: &DeTable<'_>, host: &str) -
     let audit = read_audit(reading, &mut top);
     top.finish(reading);
 
-    Some(Config {
+    Config {
         path: reading.path().to_owned(),
+        places: reading.places().clone(),
         socket: socket.or(DEFAULT_SOCKET.into()),
         user: user.or(DEFAULT_USER.into()),
         state_dir: state_dir.or("/var/lib/slurm-tokend".into()),
-        signing: signing?,
+        signing: signing.unwrap_or_else(|| {
+            reading.cannot_tell("signing");
+            NO_SIGNING
+        }),
         issuer: token.issuer,
         audience: token.audience,
         policy: Policy {
-            slurm_user: slurm_user.or("slurm".into()),
+            slurm_user: slurm_user.or(DEFAULT_SLURM_USER.into()),
             slurm_uid: slurm_uid.ok(),
             allow_privileged: values(allow_privileged),
             admin_group: admin_group.or("slurm-admins".into()),
@@ -90,7 +94,7 @@ pub(super) fn read(reading: &mut Reading<'_>, table: &DeTable<'_>, host: &str) -
         },
         limits,
         audit,
-    })
+    }
 }
 
 /// The accounts of the first lines must be who they can be.
@@ -101,7 +105,9 @@ fn check_accounts(
     allow_privileged: &Found<Vec<(String, Place)>>,
     user: &Found<String>,
 ) {
-    let slurm_name = slurm_user.value().map_or("slurm", String::as_str);
+    let slurm_name = slurm_user
+        .value()
+        .map_or(DEFAULT_SLURM_USER, String::as_str);
     match slurm_uid {
         Found::Sound(0, place) if slurm_name != "root" => reading.fault(
             place,
@@ -201,6 +207,14 @@ fn read_signing(
         kid,
     })
 }
+
+/// What stands in the place of a `[signing]` that can't be read. Never used:
+/// a configuration without it isn't served with.
+const NO_SIGNING: Signing = Signing {
+    key: KeySource::Credential(String::new()),
+    algorithm: Algorithm::Rs256,
+    kid: None,
+};
 
 const KID_REMEDY: &str =
     "write 1 to 128 letters, digits, dots, underscores or hyphens, and no dot or hyphen first";

@@ -211,6 +211,7 @@ fn every_other_value_arrives_where_it_belongs() {
     let config = config(FULL);
     let expected = Config {
         path: "/etc/slurm/slurm-tokend.toml".into(),
+        places: Places::in_file(Path::new("/etc/slurm/slurm-tokend.toml")),
         socket: "/run/other/tokend.sock".into(),
         user: "tokend".into(),
         state_dir: "/srv/tokend".into(),

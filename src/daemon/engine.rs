@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use crate::account;
 use crate::audit::{Recorder, SYSLOG_SOCKET, Syslog};
-use crate::config::{Config, KeySource, Sink};
+use crate::config::{Config, DEFAULT_SLURM_USER, Draft, KeySource, Sink};
 use crate::daemon::unix_now;
 use crate::issue::Issuer;
 use crate::keys::file::{Trust, read_key, read_public};
@@ -21,8 +21,6 @@ use crate::wire;
 
 /// The configuration file may have so many bytes.
 const MOST_CONFIGURATION: usize = 256 * 1024;
-/// The account that owns /etc/slurm where root doesn't (slurm.conf(5), `SlurmUser`).
-const USUAL_SLURM_USER: &str = "slurm";
 /// Where systemd puts the copies of the files that `LoadCredential=` names.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 /// What our unit calls the directory of keys in `LoadCredential=`.
@@ -44,13 +42,30 @@ pub struct Engine {
 
 /// The configuration file at `path`, with this machine's name.
 pub fn read_configuration(path: &Path) -> Result<Config, Problems> {
-    // Which account is SlurmUser, the file itself would say; until it's trusted
-    // only the usual name counts.
-    let trust = Trust {
-        slurm_uid: account::uid_of(USUAL_SLURM_USER).unwrap_or_default(),
-        own_uid: own_uid(),
+    draft_configuration(path)?.finish()
+}
+
+/// The same, as far as it can be read.
+///
+/// Whom else but root to trust with the file is written in it. A file of
+/// `SlurmUser`'s is taken at its word only where that is the account by this
+/// name that everybody uses: nobody makes themselves `SlurmUser`.
+pub fn draft_configuration(path: &Path) -> Result<Draft, Problem> {
+    let problem = match read_draft(path, None) {
+        Ok(draft) => return Ok(draft),
+        Err(problem) => problem,
     };
-    let bytes = read_public(path, &trust, MOST_CONFIGURATION)?;
+    let Ok(Some(slurm_uid)) = account::uid_of(DEFAULT_SLURM_USER) else {
+        return Err(problem);
+    };
+    match read_draft(path, Some(slurm_uid)) {
+        Ok(draft) if draft.slurm_user_is(DEFAULT_SLURM_USER, slurm_uid) => Ok(draft),
+        _ => Err(problem),
+    }
+}
+
+fn read_draft(path: &Path, slurm_uid: Option<u32>) -> Result<Draft, Problem> {
+    let bytes = read_public(path, &Trust::of_process(slurm_uid), MOST_CONFIGURATION)?;
     let text = String::from_utf8(bytes).map_err(|e| {
         let line = e.as_bytes()[..e.utf8_error().valid_up_to()]
             .split(|b| *b == b'\n')
@@ -61,7 +76,7 @@ pub fn read_configuration(path: &Path) -> Result<Config, Problems> {
             "write it in UTF-8",
         )
     })?;
-    Config::parse(path, &text, &host())
+    Ok(Draft::read(path, &text, &host()))
 }
 
 /// This machine's name up to its first full stop, as `{host}` stands for it;
@@ -78,36 +93,24 @@ fn host() -> String {
 }
 
 impl Engine {
-    /// Reads the key of a configuration, and signs and verifies once with it.
-    pub fn start(config: Config) -> Result<Self, Problems> {
-        let key = read_signing_key(&config)?;
-        Self::with_key(config, Arc::new(key))
-    }
-
-    fn with_key(config: Config, key: Arc<SigningKey>) -> Result<Self, Problems> {
+    /// A configuration and its issuer, ready to serve.
+    pub fn new(config: Config, issuer: Issuer) -> Self {
         static GENERATION: AtomicU64 = AtomicU64::new(0);
+        let key = issuer.key();
         let jwks = key
             .public()
             .map_or_else(JwkSet::default, |p| JwkSet::of(p, key.kid()));
-        let issuer = Issuer::new(key, config.issuer.clone(), config.audience.clone());
-        issuer.self_check(unix_now()).map_err(|_| {
-            Problem::new(
-                key_path(&config.signing.key).display().to_string(),
-                "a token signed with this key can't be verified with its public half",
-                "make a new key with: slurm-tokenctl key generate",
-            )
-        })?;
         let recorder = match config.audit.sink {
             Sink::Syslog => Recorder::Syslog(Syslog::new(Path::new(SYSLOG_SOCKET))),
             Sink::Stderr => Recorder::Stderr,
         };
-        Ok(Self {
+        Self {
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
             jwks_answer: wire::ok_line(&jwks),
             config,
             issuer,
             recorder,
-        })
+        }
     }
 
     /// The next configuration from the same file, with its key: whole, or not
@@ -116,20 +119,21 @@ impl Engine {
     pub fn reload(&self) -> Result<(Self, Vec<String>), Problems> {
         let config = read_configuration(&self.config.path)?;
         let mut notes = self.needs_restart(&config);
-        match read_signing_key(&config) {
-            Ok(key) => Ok((Self::with_key(config, Arc::new(key))?, notes)),
-            Err(problems) if config.signing != self.config.signing || !self.out_of_reach() => {
-                Err(problems)
+        let key = match read_signing_key(&config) {
+            Ok(key) => Arc::new(key),
+            Err(problem) if config.signing != self.config.signing || !self.out_of_reach() => {
+                return Err(problem.into());
             }
             Err(_) => {
                 notes.push(format!(
                     "{}: can't be read any more; the key in use stays until a restart",
                     key_path(&config.signing.key).display()
                 ));
-                let key = Arc::clone(self.issuer.key());
-                Ok((Self::with_key(config, key)?, notes))
+                Arc::clone(self.issuer.key())
             }
-        }
+        };
+        let issuer = checked_issuer(&config, key)?;
+        Ok((Self::new(config, issuer), notes))
     }
 
     fn out_of_reach(&self) -> bool {
@@ -157,13 +161,12 @@ impl Engine {
     }
 }
 
-fn own_uid() -> u32 {
-    nix::unistd::geteuid().as_raw()
-}
-
 /// Where a key is read: its copy among the credentials comes first.
 fn key_path(source: &KeySource) -> PathBuf {
-    let credentials = std::env::var_os(CREDENTIALS).map(PathBuf::from);
+    let credentials = std::env::var_os(CREDENTIALS)
+        .map(PathBuf::from)
+        // What systemd sets is absolute; anything else would be sought here and there.
+        .filter(|directory| directory.is_absolute());
     match (source, credentials) {
         (KeySource::Credential(name), Some(directory)) => directory.join(name),
         (KeySource::Credential(name), None) => PathBuf::from(format!("credential:{name}")),
@@ -180,34 +183,42 @@ fn key_path(source: &KeySource) -> PathBuf {
     }
 }
 
+/// An issuer with the key that a configuration names.
+pub fn read_issuer(config: &Config) -> Result<Issuer, Problem> {
+    checked_issuer(config, Arc::new(read_signing_key(config)?))
+}
+
+/// An issuer that has signed once, and whose signature was good.
+fn checked_issuer(config: &Config, key: Arc<SigningKey>) -> Result<Issuer, Problem> {
+    let issuer = Issuer::new(key, config.issuer.clone(), config.audience.clone());
+    match issuer.self_check(unix_now()) {
+        Ok(()) => Ok(issuer),
+        Err(_) => Err(Problem::at(
+            &key_path(&config.signing.key),
+            "a token signed with this key can't be verified with its public half",
+            "make a new key with: slurm-tokenctl key generate",
+        )),
+    }
+}
+
 /// The key that a configuration names, under the kid that its tokens carry.
-pub fn read_signing_key(config: &Config) -> Result<SigningKey, Problems> {
+pub fn read_signing_key(config: &Config) -> Result<SigningKey, Problem> {
     let path = key_path(&config.signing.key);
     if matches!(config.signing.key, KeySource::Credential(_)) && !path.is_absolute() {
         return Err(Problem::new(
-            config.path.display().to_string(),
+            config.places.of("signing.key"),
             format!(
                 "signing.key is {}, and systemd passed no credentials",
                 path.display()
             ),
             "start the daemon through its unit, with LoadCredential=, or name a file",
-        )
-        .into());
+        ));
     }
     let policy = &config.policy;
-    let slurm_uid = policy.slurm_uid.or_else(|| {
-        account::by_name(&policy.slurm_user, false)
-            .ok()
-            .flatten()
-            .map(|account| account.uid)
-    });
-    let bytes = read_key(
-        &path,
-        &Trust {
-            slurm_uid,
-            own_uid: own_uid(),
-        },
-    )?;
+    let slurm_uid = policy
+        .slurm_uid
+        .or_else(|| account::uid_of(&policy.slurm_user).ok().flatten());
+    let bytes = read_key(&path, &Trust::of_process(slurm_uid))?;
     signing_key(&bytes, config.signing.algorithm, config.signing.kid.clone())
-        .map_err(|rejection| rejection.at(&path).into())
+        .map_err(|rejection| rejection.at(&path))
 }

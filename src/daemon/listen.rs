@@ -2,33 +2,56 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::{Mode, fstat, umask};
 
 use crate::daemon::front::Listener;
+use crate::keys::file::{Trust, open_directory, quoted};
 use crate::report::Problem;
 
-/// Opens the socket. Called before there are threads: it sets the umask.
-pub fn open(path: &Path) -> Result<Listener, Problem> {
-    let mut passed = ListenFd::from_env();
-    match passed.len() {
-        0 => Ok(Listener {
-            socket: bind(path)?,
-            ours: true,
-        }),
-        1 => match passed.take_unix_listener(0) {
-            Ok(Some(socket)) => Ok(Listener {
+/// Where the socket comes from.
+pub enum Source {
+    /// systemd, which has bound it.
+    Passed(UnixListener),
+    /// Us: this path.
+    Own(PathBuf),
+}
+
+impl Source {
+    /// Finds out, and finds what would be in the way, without making anything.
+    pub fn find(path: &Path) -> Result<Self, Problem> {
+        let mut passed = ListenFd::from_env();
+        match passed.len() {
+            0 => {
+                check_directory(directory_of(path))?;
+                check_present(path)?;
+                Ok(Self::Own(path.to_owned()))
+            }
+            1 => match passed.take_unix_listener(0) {
+                Ok(Some(socket)) => Ok(Self::Passed(socket)),
+                Ok(None) => Err(wrong_socket("nothing")),
+                Err(error) => Err(wrong_socket(&error.to_string())),
+            },
+            several => Err(wrong_socket(&format!("{several} sockets"))),
+        }
+    }
+
+    /// Opens the socket. Called before there are threads: it sets the umask.
+    pub fn open(self) -> Result<Listener, Problem> {
+        match self {
+            Self::Passed(socket) => Ok(Listener {
                 socket,
                 ours: false,
             }),
-            Ok(None) => Err(wrong_socket("nothing")),
-            Err(error) => Err(wrong_socket(&error.to_string())),
-        },
-        several => Err(wrong_socket(&format!("{several} sockets"))),
+            Self::Own(path) => Ok(Listener {
+                socket: bind(&path)?,
+                ours: true,
+            }),
+        }
     }
 }
 
@@ -43,9 +66,8 @@ fn wrong_socket(what: &str) -> Problem {
 /// Binds our own: under another name first, so that callers find either the
 /// old socket or the new one, with its mode, and never none.
 fn bind(path: &Path) -> Result<UnixListener, Problem> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    check_directory(directory)?;
-    check_present(path)?;
+    make_directory(directory_of(path))?;
+    check_unanswered(path)?;
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(format!(".{}", std::process::id()));
     let fresh = PathBuf::from(fresh);
@@ -69,58 +91,67 @@ fn bind(path: &Path) -> Result<UnixListener, Problem> {
     Ok(socket)
 }
 
-fn check_directory(directory: &Path) -> Result<(), Problem> {
-    if let Err(error) = fs::create_dir(directory)
-        && error.kind() != io::ErrorKind::AlreadyExists
-    {
-        return Err(Problem::at(
-            directory,
-            format!("the socket's directory can't be made: {error}"),
-            "make it, owned by root, mode 0755",
-        ));
-    }
-    let status = fs::symlink_metadata(directory).map_err(|e| {
-        Problem::at(
-            directory,
-            format!("can't be read: {e}"),
-            "check its parents",
-        )
-    })?;
-    let own = nix::unistd::geteuid().as_raw();
-    let trusted = status.is_dir() && (status.uid() == 0 || status.uid() == own);
-    if !trusted || status.mode() & 0o022 != 0 {
-        return Err(Problem::at(
-            directory,
-            format!(
-                "the socket's directory belongs to uid {} with mode {:04o}: others could put a socket of theirs there",
-                status.uid(),
-                status.mode() & 0o7777
-            ),
-            format!("chown root {0} && chmod 0755 {0}", directory.display()),
-        ));
-    }
-    Ok(())
+fn directory_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
 }
 
-/// A socket that somebody answers on is not taken away, and neither is
-/// anything that isn't a socket.
-fn check_present(path: &Path) -> Result<(), Problem> {
-    let Ok(status) = fs::symlink_metadata(path) else {
+/// Nobody else may put a socket in the place of ours: not in its directory,
+/// nor another directory in that one's place. One that is missing is made later.
+fn check_directory(directory: &Path) -> Result<(), Problem> {
+    let trust = Trust::of_process(None);
+    if fs::symlink_metadata(directory).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+        return open_directory(directory_of(directory), &trust).map(|_| ());
+    }
+    let opened = open_directory(directory, &trust)?;
+    let mode = fstat(&opened).map_or(0o777, |status| status.st_mode) & 0o7777;
+    if mode & 0o022 == 0 {
         return Ok(());
-    };
-    if !status.file_type().is_socket() {
-        return Err(Problem::at(
+    }
+    Err(Problem::at(
+        directory,
+        format!("its mode {mode:04o} lets others put a socket of theirs there when ours is gone"),
+        format!("chmod go-w {}", quoted(directory)),
+    ))
+}
+
+/// Makes the directory where there is none, for everybody to enter.
+fn make_directory(directory: &Path) -> Result<(), Problem> {
+    let before = umask(Mode::from_bits_truncate(0o022));
+    let made = fs::create_dir(directory);
+    umask(before);
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Problem::at(
+            directory,
+            format!("the socket's directory can't be made: {error}"),
+            format!("make it with: install -d -m 0755 {}", quoted(directory)),
+        )),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Nothing but a socket is taken away.
+fn check_present(path: &Path) -> Result<(), Problem> {
+    match fs::symlink_metadata(path) {
+        Ok(status) if !status.file_type().is_socket() => Err(Problem::at(
             path,
             "there is something that is not a socket",
-            format!("look at it, then: rm {}", path.display()),
-        ));
+            format!(
+                "look at it, then move it away: mv {0} {0}.old",
+                quoted(path)
+            ),
+        )),
+        Ok(_) | Err(_) => Ok(()),
     }
-    if UnixStream::connect(path).is_ok() {
-        return Err(Problem::at(
-            path,
-            "another daemon answers on this socket",
-            "stop it first, or set another socket in the configuration",
-        ));
+}
+
+/// Nor is a socket on which somebody answers.
+fn check_unanswered(path: &Path) -> Result<(), Problem> {
+    if UnixStream::connect(path).is_err() {
+        return Ok(());
     }
-    Ok(())
+    Err(Problem::at(
+        path,
+        "another daemon answers on this socket",
+        "stop it first, or set another socket in the configuration",
+    ))
 }

@@ -21,15 +21,18 @@ mod signers;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::unistd::User;
 use sd_notify::NotifyState;
 use tokio::runtime::{self, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::config::Config;
+use crate::issue::Issuer;
 use crate::journal;
 use crate::report::{Problem, Problems};
 use attendants::Attendants;
@@ -181,19 +184,14 @@ fn arguments() -> Result<Asked, lexopt::Error> {
 /// From nothing to serving, and back. Whatever can be wrong is found before
 /// the socket answers.
 fn run(arguments: &Arguments) -> Result<(), Problems> {
-    let mut config = engine::read_configuration(&arguments.configuration)?;
+    let Prepared {
+        mut config,
+        issuer,
+        successor,
+        source,
+    } = Prepared::by(&arguments.configuration)?;
     let note = privileges::make_room(&mut config.limits.connections);
-    let successor = privileges::successor(&config.user, &config.policy);
-    let engine = match (Engine::start(config), successor) {
-        (Ok(engine), Ok(successor)) => (engine, successor),
-        (Err(problems), Ok(_)) => return Err(problems),
-        (Ok(_), Err(problem)) => return Err(problem.into()),
-        (Err(mut problems), Err(problem)) => {
-            problems.0.push(problem);
-            return Err(problems);
-        }
-    };
-    let (engine, successor) = engine;
+    let engine = Engine::new(config, issuer);
     if arguments.check {
         tell(format_args!(
             "{}: configuration and key are sound; {} signs with kid {}",
@@ -206,10 +204,60 @@ fn run(arguments: &Arguments) -> Result<(), Problems> {
     if let Some(note) = note {
         tell(format_args!("{note}"));
     }
-    let listener = listen::open(&engine.config.socket)?;
+    let listener = source.open()?;
     let own_path = listener.ours.then(|| engine.config.socket.clone());
-    privileges::drop_for_good(successor.as_ref())?;
+    privileges::drop_for_good(successor.as_ref()).inspect_err(|_| {
+        if let Some(path) = &own_path {
+            let _ = std::fs::remove_file(path);
+        }
+    })?;
     serve_until_told(engine, listener, own_path)
+}
+
+/// All that has to be right before anything listens.
+struct Prepared {
+    config: Config,
+    issuer: Issuer,
+    successor: Option<User>,
+    source: listen::Source,
+}
+
+impl Prepared {
+    /// Reads and looks at everything, and tells all that is wrong at once. What
+    /// depends on a value that is wrong itself isn't looked at.
+    fn by(configuration: &Path) -> Result<Self, Problems> {
+        const SIGNING: [&str; 4] = ["signing", "signing.key", "signing.algorithm", "signing.kid"];
+        let draft = engine::draft_configuration(configuration)?;
+        let mut more = Vec::new();
+        let accounts = draft.are_sound(&["slurm_user", "slurm_uid"]);
+        let found = draft.as_far_as_read().map(|config| {
+            let signing = accounts && draft.are_sound(&SIGNING);
+            let issuer = signing.then(|| keep(engine::read_issuer(config), &mut more));
+            let user = accounts && draft.are_sound(&["user"]);
+            let successor = user.then(|| keep(privileges::successor(config), &mut more));
+            let socket = draft.are_sound(&["socket"]);
+            let source = socket.then(|| keep(listen::Source::find(&config.socket), &mut more));
+            (issuer.flatten(), successor.flatten(), source.flatten())
+        });
+        match (draft.finish(), found) {
+            (Ok(config), Some((Some(issuer), Some(successor), Some(source)))) => Ok(Self {
+                config,
+                issuer,
+                successor,
+                source,
+            }),
+            (Ok(_), _) => Err(Problems(more)),
+            (Err(mut problems), _) => {
+                problems.0.append(&mut more);
+                Err(problems)
+            }
+        }
+    }
+}
+
+/// What was found, or else its problem among the others.
+fn keep<T>(found: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T> {
+    found.map_err(|problem| problems.push(problem)).ok()
 }
 
 fn serve_until_told(

@@ -1,45 +1,52 @@
 //! Root's power is given up for good once the key is read and the socket bound.
 
+use std::path::Path;
+
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, User, geteuid, setgroups, setresgid, setresuid, setuid};
 
-use crate::account::{NO_UID, OVERFLOW_UID};
-use crate::policy::Policy;
+use crate::account::{self, NO_UID, OVERFLOW_UID};
+use crate::config::Config;
+use crate::keys::file::quoted;
 use crate::report::Problem;
 
 /// Whom the daemon will become; checked before anything listens. None when it
 /// wasn't started as root.
-pub fn successor(name: &str, policy: &Policy) -> Result<Option<User>, Problem> {
+pub fn successor(config: &Config) -> Result<Option<User>, Problem> {
     if !geteuid().is_root() {
         return Ok(None);
     }
-    let place = "user";
-    let Ok(Some(user)) = User::from_name(name) else {
-        return Err(Problem::new(
-            place,
-            format!("there is no account {name} for the daemon to become"),
-            format!(
-                "make it with: useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
-            ),
-        ));
+    let name = &config.user;
+    let problem =
+        |what: String, remedy: &str| Err(Problem::new(config.places.of("user"), what, remedy));
+    let user = match User::from_name(name) {
+        Ok(Some(user)) => user,
+        Ok(None) => {
+            let what = format!("there is no account {name} for the daemon to become");
+            let word = quoted(Path::new(name));
+            let make = "useradd --system --no-create-home --shell /usr/sbin/nologin";
+            return problem(what, &format!("make it with: {make} {word}"));
+        }
+        Err(errno) => {
+            let what = format!("the account {name} can't be looked up: {}", errno.desc());
+            return problem(what, "look at the account service, such as sssd or nslcd");
+        }
     };
-    let slurm_uid = policy.slurm_uid.or_else(|| {
-        User::from_name(&policy.slurm_user)
-            .ok()
-            .flatten()
-            .map(|slurm| slurm.uid.as_raw())
-    });
+    let remedy = "name a system account that serves nothing else, such as slurm-tokend";
     let uid = user.uid.as_raw();
-    if matches!(uid, 0 | OVERFLOW_UID | NO_UID) || Some(uid) == slurm_uid {
-        return Err(Problem::new(
-            place,
-            format!(
-                "{name} has uid {uid}: root, nobody and SlurmUser are too powerful or too common"
-            ),
-            "name a system account that serves nothing else, such as slurm-tokend",
-        ));
+    let slurm_user = account::uid_of(&config.policy.slurm_user).ok().flatten();
+    let slurm_uids = [config.policy.slurm_uid, slurm_user];
+    if matches!(uid, 0 | OVERFLOW_UID | NO_UID) || slurm_uids.contains(&Some(uid)) {
+        let what = format!(
+            "{name} has uid {uid}: root, nobody and SlurmUser are too powerful or too common"
+        );
+        return problem(what, remedy);
+    }
+    if user.gid.as_raw() == 0 {
+        let what = format!("{name} has root's group, gid 0, as its primary one");
+        return problem(what, remedy);
     }
     Ok(Some(user))
 }

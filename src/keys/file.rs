@@ -173,7 +173,7 @@ impl Opened {
         if size > limit {
             return Err(Problem::at(
                 &self.place,
-                format!("it has {size} bytes; at most {limit} are read"),
+                format!("it has {size} bytes, and at most {limit} are read"),
                 "name the right file",
             ));
         }
@@ -726,7 +726,7 @@ mod tests {
         assert!(read(CONTENT.len()).is_ok());
         assert_eq!(
             read(CONTENT.len() - 1).unwrap_err().what,
-            "it has 7 bytes; at most 6 are read"
+            "it has 7 bytes, and at most 6 are read"
         );
     }
 

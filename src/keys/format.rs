@@ -112,15 +112,15 @@ impl Rejection {
             }
             Self::NotRsa { kind } => format!("RS256 needs an RSA key, and this is: {kind}"),
             Self::TooSmall { bits } => {
-                format!("this RSA key has {bits} bits; RS256 needs at least {MIN_RSA_BITS}")
+                format!("this RSA key has {bits} bits, and RS256 needs at least {MIN_RSA_BITS}")
             }
             Self::TooLarge { bits } => {
-                format!("this RSA key has {bits} bits; at most {MAX_RSA_BITS} are accepted")
+                format!("this RSA key has {bits} bits, and at most {MAX_RSA_BITS} are accepted")
             }
             Self::Malformed => "the key's encoding is broken or cut off".into(),
             Self::Inconsistent => "the key's numbers do not belong together".into(),
             Self::SecretTooShort { bytes } => format!(
-                "this HS256 key has {bytes} bytes; it needs at least {MIN_SECRET}, or it can be \
+                "this HS256 key has {bytes} bytes, and needs at least {MIN_SECRET}, or it can be \
                  guessed"
             ),
             Self::SecretIsPublic => {

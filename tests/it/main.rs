@@ -17,3 +17,4 @@ mod node;
 mod peer;
 mod private_host;
 mod slurm;
+mod starting;

@@ -87,6 +87,9 @@ static NODE: LazyLock<()> = LazyLock::new(|| {
     });
 });
 
+/// Held by whoever changes the accounts and groups of the private host.
+pub static ACCOUNTS: Mutex<()> = Mutex::new(());
+
 /// What the daemons have sent to the system log, oldest first.
 static RECORDS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
@@ -152,10 +155,18 @@ impl Daemon {
 
     /// The daemon of this name, not started yet.
     pub fn command(name: &str) -> Command {
+        Self::through(name, &[])
+    }
+
+    /// The same, run by a command that takes another after its own arguments.
+    pub fn through(name: &str, runner: &[&str]) -> Command {
         LazyLock::force(&NODE);
-        let mut command = Command::new("/usr/sbin/slurm-tokend");
+        let words = [runner, &["/usr/sbin/slurm-tokend"]].concat();
+        let mut command = Command::new(words[0]);
         command
+            .args(&words[1..])
             .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("SLURM_TOKEND_CONF", Self::configuration_of(name))
             .stdin(Stdio::null())
             .stdout(Stdio::null());
@@ -185,11 +196,11 @@ impl Daemon {
 
     /// Starts the daemon of this name with the configuration that it has.
     pub fn run(name: &str) -> Self {
-        Self::run_command(name, Self::command(name))
+        Self::spawn(name, Self::command(name))
     }
 
-    /// The same by another command.
-    pub fn run_command(name: &str, mut command: Command) -> Self {
+    /// Starts the daemon of this name by a command of the test's own.
+    pub fn spawn(name: &str, mut command: Command) -> Self {
         let child = command
             .stderr(File::create(Self::journal_of(name)).unwrap())
             .spawn()
