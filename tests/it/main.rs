@@ -16,5 +16,6 @@ mod limits;
 mod node;
 mod peer;
 mod private_host;
+mod readme;
 mod slurm;
 mod starting;

@@ -104,6 +104,11 @@ pub fn records(daemon: &Daemon) -> Vec<String> {
         .collect()
 }
 
+/// Sees to it that the programs are installed.
+pub fn install() {
+    LazyLock::force(&NODE);
+}
+
 /// A running daemon; it's told to stop when dropped.
 pub struct Daemon {
     child: Child,
