@@ -322,3 +322,50 @@ fn the_protocol_page_tells_the_true_limits() {
         assert!(PROTOCOL_PAGE.contains(&sentence), "{sentence}");
     }
 }
+
+/// Words that begin with `--`, in a text.
+fn long_options(text: &str) -> std::collections::BTreeSet<String> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
+        .filter(|word| word.starts_with("--") && word.len() > 2)
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_page_of_slurm_tokenctl_tells_of_every_option_and_no_other() {
+    let page = include_str!("../../packaging/man/slurm-tokenctl.8").replace("Fl -", "--");
+    let mut offered = std::collections::BTreeSet::new();
+    for command in [
+        "key generate",
+        "key kid",
+        "key public",
+        "key jwk",
+        "jwks build",
+        "jwks merge",
+        "jwks lint",
+    ] {
+        assert!(page.contains(&format!(".Cm {command}\n")), "{command}");
+        let help = std::process::Command::new(env!("CARGO_BIN_EXE_slurm-tokenctl"))
+            .args(command.split(' '))
+            .arg("--help")
+            .output()
+            .unwrap();
+        offered.extend(long_options(&String::from_utf8(help.stdout).unwrap()));
+    }
+    for usual in ["--help", "--version"] {
+        offered.remove(usual);
+    }
+    assert_eq!(long_options(&page), offered);
+}
+
+#[test]
+fn the_page_of_slurm_tokend_tells_of_every_option_and_no_other() {
+    let page = include_str!("../../packaging/man/slurm-tokend.8");
+    let page = page.replace("Fl -", "--").replace(", -", ", --");
+    let help = std::process::Command::new(env!("CARGO_BIN_EXE_slurm-tokend"))
+        .arg("--help")
+        .output()
+        .unwrap();
+    let offered = long_options(&String::from_utf8(help.stdout).unwrap());
+    assert_eq!(long_options(&page), offered);
+}
