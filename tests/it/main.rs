@@ -9,6 +9,7 @@
 )]
 
 mod client;
+mod crowd;
 mod documents;
 mod hostile;
 mod keys;
@@ -17,3 +18,4 @@ mod node;
 mod peer;
 mod private_host;
 mod slurm;
+mod stopping;
