@@ -5,9 +5,9 @@ CARGO ?= cargo
 target := $(or $(CARGO_TARGET_DIR),target)
 scripts := tests/demo tests/packages tests/host/private tests/slurm/bed benches/run .ci/run
 # Tests run as root on a private host, of which nothing is left on this one.
-as_root := $(if $(filter 0,$(shell id -u)),,"sudo"$(comma) )
 comma := ,
-private := target.'cfg(unix)'.runner=[$(as_root)"$(CURDIR)/tests/host/private"]
+as_root := $(if $(filter 0,$(shell id -u)),,'sudo'$(comma) )
+private := target.'cfg(unix)'.runner=[$(as_root)'$(CURDIR)/tests/host/private']
 
 .PHONY: all build demo test check deny bench
 

@@ -45,7 +45,19 @@ pub struct Connection {
     pub fresh: bool,
     /// Has the peer had an answer.
     pub answered: bool,
-    deaf: bool,
+    /// What we still hear of the peer.
+    pub hears: Hears,
+}
+
+/// What we hear of a peer. Who never falls silent would never let us end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hears {
+    /// Request after request.
+    Everything,
+    /// The request that it's on, or about to send.
+    TheLast,
+    /// What it has sent already.
+    Nothing,
 }
 
 /// What a read gave.
@@ -87,7 +99,7 @@ impl Connection {
             home: None,
             fresh: true,
             answered: false,
-            deaf: false,
+            hears: Hears::Everything,
         }
     }
 
@@ -95,16 +107,11 @@ impl Connection {
     /// and after that its end: whatever it managed to send will be answered,
     /// and it learns of what it didn't.
     pub fn hear_no_more(&mut self) {
-        if !self.deaf {
-            self.deaf = true;
+        if self.hears != Hears::Nothing {
+            self.hears = Hears::Nothing;
             // A peer that has gone can't send more either.
             let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Read);
         }
-    }
-
-    /// Can the peer send no more, because we want no more.
-    pub fn is_deaf(&self) -> bool {
-        self.deaf
     }
 
     /// Is no request under way here, and no answer.

@@ -21,7 +21,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::daemon::attendants::MOMENT;
-use crate::daemon::connection::{Connection, Fill};
+use crate::daemon::connection::{Connection, Fill, Hears};
 use crate::daemon::{Daemon, say};
 use crate::wire::{Code, Refusal};
 
@@ -141,6 +141,9 @@ impl Fronts {
             drop(parked);
             connection.hear_no_more();
             return daemon.advance(connection);
+        }
+        if stopping && !connection.is_unsent() {
+            connection.hears = Hears::TheLast;
         }
         // One who connected and hasn't asked yet is about to.
         let time = if connection.is_idle() && !stopping {
@@ -362,15 +365,9 @@ fn sweep(daemon: &Arc<Daemon>, front: &Front, now: Instant) {
 fn stop(daemon: &Arc<Daemon>, front: &Front, listener: &Listener) -> Accepting {
     let _ = front.epoll.delete(&daemon.fronts.wake);
     let _ = front.epoll.delete(&listener.socket);
-    let idle: Vec<Connection> = {
-        let mut parked = front.parked();
-        let all = parked.connections.iter();
-        let keys: Vec<u64> = all.filter(|(_, c)| c.is_idle()).map(|(k, _)| *k).collect();
-        keys.iter()
-            .filter_map(|key| parked.connections.remove(key))
-            .collect()
-    };
-    for connection in idle {
+    // What is idle ends by that, and what isn't learns of the stop.
+    let all = std::mem::take(&mut front.parked().connections);
+    for connection in all.into_values() {
         daemon.fronts.park(daemon, connection);
     }
     if listener.ours {

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::account::Account;
 use crate::audit::{Event, NotRecorded, Outcome};
 use crate::caller::Caller;
-use crate::daemon::connection::{Connection, Fill, Line};
+use crate::daemon::connection::{Connection, Fill, Hears, Line};
 use crate::daemon::directory::{Acquaintance, Found, Sought, Unavailable, Who};
 use crate::daemon::engine::Engine;
 use crate::daemon::front::{shutting_down, unfinished};
@@ -176,12 +176,12 @@ impl Daemon {
                     self.end(connection, &too_long());
                     return None;
                 }
-                Line::Incomplete if connection.fresh || connection.is_deaf() => {
+                Line::Incomplete if connection.fresh || connection.hears == Hears::Nothing => {
                     connection.fresh = false;
                     match connection.fill() {
                         Ok(Fill::Data) => {}
                         Ok(Fill::End) if connection.is_midway() => {
-                            let why = if connection.is_deaf() {
+                            let why = if connection.hears == Hears::Nothing {
                                 shutting_down()
                             } else {
                                 unfinished()
@@ -462,8 +462,7 @@ impl Daemon {
     fn answer(self: &Arc<Self>, mut connection: Connection, line: Vec<u8>) -> Next {
         connection.deadline = None;
         connection.send(Zeroizing::new(line)).ok()?;
-        if self.fronts.are_stopping() {
-            // Who never falls silent would never let us end.
+        if connection.hears == Hears::TheLast {
             connection.hear_no_more();
         }
         if connection.is_unsent() {

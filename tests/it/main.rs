@@ -9,6 +9,7 @@
 )]
 
 mod client;
+mod crowd;
 mod documents;
 mod hostile;
 mod keys;
@@ -19,3 +20,4 @@ mod private_host;
 mod readme;
 mod slurm;
 mod starting;
+mod stopping;
