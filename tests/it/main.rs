@@ -10,6 +10,8 @@
 
 mod client;
 mod documents;
+mod identity;
+mod jwt;
 mod keys;
 mod node;
 mod private_host;
