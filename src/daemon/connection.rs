@@ -3,10 +3,11 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, setsockopt, shutdown, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
 use zeroize::Zeroizing;
 
 use crate::caller::Caller;
@@ -25,6 +26,13 @@ pub struct Connection {
     _seat: Seat,
     /// What has arrived and isn't served yet.
     inbox: Vec<u8>,
+    /// When it was left to wait at a front.
+    pub parked_at: Option<Instant>,
+    /// So many requests in a row came right after the answer before them, and
+    /// were answered without handing the connection on.
+    pub eager: u8,
+    /// So many bytes at the end of what has arrived are in the kernel's queue still.
+    queued: usize,
     /// What the peer hasn't read yet; it holds a token.
     outbox: Zeroizing<Vec<u8>>,
     sent: usize,
@@ -70,6 +78,9 @@ impl Connection {
             caller,
             _seat: seat,
             inbox: Vec::new(),
+            parked_at: None,
+            eager: 0,
+            queued: 0,
             outbox: Zeroizing::default(),
             sent: 0,
             deadline: None,
@@ -102,17 +113,57 @@ impl Connection {
     }
 
     /// Reads what is there now, once.
+    ///
+    /// The bytes stay in the kernel's queue until the answer is on its way:
+    /// taking them out tells a peer that waits for its answer that there is
+    /// room to write, and that costs it a wake-up for nothing.
     pub fn fill(&mut self) -> Result<Fill, Errno> {
+        self.read(MsgFlags::MSG_DONTWAIT)
+    }
+
+    /// How long [`Self::wait`] waits.
+    pub fn set_patience(&mut self, patience: Duration) -> Result<(), Errno> {
+        let patience = TimeVal::microseconds(i64::try_from(patience.as_micros()).unwrap_or(0));
+        setsockopt(&self.stream, sockopt::ReceiveTimeout, &patience)
+    }
+
+    /// Reads what comes, with patience.
+    pub fn wait(&mut self) -> Result<Fill, Errno> {
+        self.read(MsgFlags::empty())
+    }
+
+    fn read(&mut self, flags: MsgFlags) -> Result<Fill, Errno> {
+        self.take_out()?;
         let mut bytes = [0; READ];
-        match recv(self.stream.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+        match recv(
+            self.stream.as_raw_fd(),
+            &mut bytes,
+            flags | MsgFlags::MSG_PEEK,
+        ) {
             Ok(0) => Ok(Fill::End),
             Ok(n) => {
                 self.inbox.extend_from_slice(&bytes[..n]);
+                self.queued = n;
                 Ok(Fill::Data)
             }
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(Fill::Nothing),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// Takes what was read out of the kernel's queue.
+    fn take_out(&mut self) -> Result<(), Errno> {
+        let mut bytes = [0; READ];
+        while self.queued > 0 {
+            let room = &mut bytes[..self.queued];
+            match recv(self.stream.as_raw_fd(), room, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) => return Err(Errno::ECONNRESET),
+                Ok(n) => self.queued -= n,
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
     }
 
     /// Takes the next request out of what has arrived.
@@ -124,7 +175,11 @@ impl Connection {
                 }
                 Line::Whole(line)
             }
-            other => other,
+            other => {
+                // What is wrong here shows again when more is read.
+                let _ = self.take_out();
+                other
+            }
         }
     }
 
@@ -138,7 +193,8 @@ impl Connection {
         self.outbox = answer;
         self.sent = 0;
         self.answered = true;
-        self.flush()
+        self.flush()?;
+        self.take_out()
     }
 
     /// Is there something that the peer hasn't taken.

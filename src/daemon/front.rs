@@ -20,6 +20,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{Shutdown, shutdown};
 
+use crate::daemon::attendants::MOMENT;
 use crate::daemon::connection::{Connection, Fill};
 use crate::daemon::{Daemon, say};
 use crate::wire::{Code, Refusal};
@@ -147,7 +148,9 @@ impl Fronts {
         } else {
             limits.request_timeout
         };
-        let latest = Instant::now() + time;
+        let now = Instant::now();
+        connection.parked_at = Some(now);
+        let latest = now + time;
         let deadline = connection.deadline.map_or(latest, |set| set.min(latest));
         connection.deadline = Some(deadline);
         let wants = if connection.is_unsent() {
@@ -312,10 +315,20 @@ fn attend(daemon: &Arc<Daemon>, mut connection: Connection) {
     match connection.fill() {
         Ok(Fill::Data) => {
             if !midway {
+                let eager = connection.parked_at.is_some_and(|at| at.elapsed() < MOMENT);
+                connection.eager = if eager {
+                    connection.eager.saturating_add(1)
+                } else {
+                    0
+                };
                 // From the first byte on, it's the request that has a deadline.
                 connection.deadline = None;
             }
-            daemon.advance(connection);
+            if let Some(connection) = daemon.work_off(connection)
+                && let Some(connection) = daemon.attendants.take(daemon, connection)
+            {
+                daemon.fronts.park(daemon, connection);
+            }
         }
         Ok(Fill::Nothing) => daemon.fronts.park(daemon, connection),
         Ok(Fill::End) if midway => daemon.end(connection, &unfinished()),

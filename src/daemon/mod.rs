@@ -7,6 +7,7 @@
 //!                        └────────┘ park        the log, when it's full
 //! ```
 
+mod attendants;
 mod connection;
 mod directory;
 pub(crate) mod engine;
@@ -34,6 +35,7 @@ use crate::config::Config;
 use crate::issue::Issuer;
 use crate::journal;
 use crate::report::{Problem, Problems};
+use attendants::Attendants;
 use directory::Directory;
 use engine::Engine;
 use front::Fronts;
@@ -70,6 +72,7 @@ struct Daemon {
     quotas: Arc<Quotas>,
     signers: Arc<Signers>,
     fronts: Fronts,
+    attendants: Attendants,
     runtime: Handle,
     /// Whose turn it is to try a log that is full.
     log_turn: tokio::sync::Mutex<()>,
@@ -284,6 +287,7 @@ fn serve_until_told(
         quotas: Arc::new(Quotas::default()),
         signers: Signers::start(cores).map_err(failed)?,
         fronts: Fronts::new().map_err(failed)?,
+        attendants: Attendants::start().map_err(failed)?,
         runtime: runtime.handle().clone(),
         log_turn: tokio::sync::Mutex::default(),
         complained: Mutex::new(None),

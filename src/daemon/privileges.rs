@@ -98,14 +98,9 @@ fn descriptors_for(connections: usize) -> usize {
         return connections;
     };
     let mut room = soft;
-    if soft < wanted {
-        let hard = if geteuid().is_root() {
-            hard.max(wanted)
-        } else {
-            hard
-        };
-        let raised = wanted.min(hard);
-        if setrlimit(Resource::RLIMIT_NOFILE, raised, hard).is_ok() {
+    // Root may raise both, if it isn't root in a container.
+    for (raised, hard) in [(wanted, hard.max(wanted)), (wanted.min(hard), hard)] {
+        if room < raised && setrlimit(Resource::RLIMIT_NOFILE, raised, hard).is_ok() {
             room = raised;
         }
     }

@@ -31,8 +31,8 @@ const LOG_PATIENCE: Duration = Duration::from_secs(2);
 const LOG_RETRY: Duration = Duration::from_millis(2);
 /// How long a connection waits for another of the same user to end.
 const SEAT_PATIENCE: Duration = Duration::from_secs(1);
-/// How long it waits at first before it tries again; then longer and longer.
-const SEAT_RETRY: Duration = Duration::from_millis(4);
+/// How long it waits at first before it tries again, and at last.
+const SEAT_RETRY: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(32));
 
 /// What a decision goes by.
 struct Facts {
@@ -137,13 +137,13 @@ impl Daemon {
             },
         };
         let until = Instant::now() + SEAT_PATIENCE;
-        let mut pause = SEAT_RETRY;
+        let (mut pause, longest) = SEAT_RETRY;
         let seat = loop {
             match waiting.admit(known, limits) {
                 Ok(seat) => break seat,
                 Err(Full::User) if known && Instant::now() < until => {
                     tokio::time::sleep(pause).await;
-                    pause *= 2;
+                    pause = longest.min(pause * 2);
                 }
                 Err(full) => return self.turn_away(&stream, caller, &no_seat(full)),
             }
@@ -161,14 +161,21 @@ impl Daemon {
     }
 
     /// Serves what has arrived on a connection, then lets it wait for more.
-    pub(super) fn advance(self: &Arc<Self>, mut connection: Connection) {
+    pub(super) fn advance(self: &Arc<Self>, connection: Connection) {
+        if let Some(connection) = self.work_off(connection) {
+            self.fronts.park(self, connection);
+        }
+    }
+
+    /// Serves what has arrived on a connection; what comes back waits for more.
+    pub(super) fn work_off(self: &Arc<Self>, mut connection: Connection) -> Next {
         loop {
             match connection.line() {
-                Line::Whole(line) => match self.serve(connection, &line) {
-                    Some(next) => connection = next,
-                    None => return,
-                },
-                Line::TooLong => return self.end(connection, &too_long()),
+                Line::Whole(line) => connection = self.serve(connection, &line)?,
+                Line::TooLong => {
+                    self.end(connection, &too_long());
+                    return None;
+                }
                 Line::Incomplete if connection.fresh || connection.is_deaf() => {
                     connection.fresh = false;
                     match connection.fill() {
@@ -179,13 +186,14 @@ impl Daemon {
                             } else {
                                 unfinished()
                             };
-                            return self.end(connection, &why);
+                            self.end(connection, &why);
+                            return None;
                         }
-                        Ok(Fill::End) | Err(_) => return,
-                        Ok(Fill::Nothing) => return self.fronts.park(self, connection),
+                        Ok(Fill::End) | Err(_) => return None,
+                        Ok(Fill::Nothing) => return Some(connection),
                     }
                 }
-                Line::Incomplete => return self.fronts.park(self, connection),
+                Line::Incomplete => return Some(connection),
             }
         }
     }
@@ -430,6 +438,7 @@ impl Daemon {
     /// Hands an exchange to others, who will go on with the connection.
     fn hand_on(&self, mut exchange: Exchange, to: impl FnOnce(Exchange)) -> Next {
         self.fronts.release(&mut exchange.connection);
+        exchange.connection.eager = 0;
         to(exchange);
         None
     }

@@ -10,10 +10,13 @@
 
 mod client;
 mod documents;
+mod hostile;
 mod identity;
 mod jwt;
 mod keys;
+mod limits;
 mod node;
+mod peer;
 mod private_host;
 mod slurm;
 mod starting;

@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -16,8 +15,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::peer::Peer;
+
 /// Far longer than anything here takes, so that only a hang reaches it.
-const HANG: Duration = Duration::from_mins(2);
+pub const HANG: Duration = Duration::from_mins(2);
 
 const KEYS: &str = "/etc/slurm/token-keys";
 
@@ -181,6 +182,27 @@ impl Daemon {
         command
     }
 
+    /// The same for one that sees other files in some places, each written as
+    /// what is there and the place: in a mount namespace of its own.
+    pub fn command_with(name: &str, places: &[(&Path, &str)]) -> Command {
+        const SCRIPT: &str = "
+            while [ $# -gt 0 ]; do mount --bind \"$1\" \"$2\" || exit 1; shift 2; done
+            exec /usr/sbin/slurm-tokend";
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--propagation", "private"])
+            .args(["sh", "-c", SCRIPT, "sh"])
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("SLURM_TOKEND_CONF", Self::configuration_of(name))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        for (file, place) in places {
+            command.arg(file).arg(place);
+        }
+        command
+    }
+
     /// Starts the daemon of this name with the configuration that it has.
     pub fn run(name: &str) -> Self {
         Self::spawn(name, Self::command(name))
@@ -257,23 +279,16 @@ impl Daemon {
         serde_json::from_str(&answer).unwrap()
     }
 
-    /// Its answer to one line, asked by a process of that uid: any number will do.
+    /// Its answer to one line, asked by that uid: any number will do.
     pub fn ask_as(&self, uid: u32, line: &str) -> Value {
-        let mut socat = Command::new("socat")
-            .args([
-                "-t",
-                "60",
-                "-",
-                &format!("UNIX-CONNECT:{}", self.socket.display()),
-            ])
-            .uid(uid)
-            .gid(uid)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        writeln!(socat.stdin.take().unwrap(), "{line}").unwrap();
-        serde_json::from_str(&stdout(socat.wait_with_output().unwrap())).unwrap()
+        let mut peer = self.peer(uid);
+        peer.say(format!("{line}\n"));
+        peer.hear().expect("an answer")
+    }
+
+    /// A connection of that uid's.
+    pub fn peer(&self, uid: u32) -> Peer {
+        Peer::of(uid, &self.socket).unwrap()
     }
 
     /// The set of public keys that it serves to anybody.
