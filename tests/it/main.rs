@@ -12,6 +12,8 @@ mod client;
 mod crowd;
 mod documents;
 mod hostile;
+mod identity;
+mod jwt;
 mod keys;
 mod limits;
 mod node;

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{LazyLock, Mutex};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -89,6 +89,15 @@ static NODE: LazyLock<()> = LazyLock::new(|| {
 
 /// Held by whoever changes the accounts and groups of the private host.
 pub static ACCOUNTS: Mutex<()> = Mutex::new(());
+
+/// Changes a file of accounts, `passwd` or `group`, as a whole: by rename.
+pub fn edit_accounts(file: &str, edit: impl FnOnce(&str) -> String) {
+    let _held = ACCOUNTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let path = Path::new("/etc").join(file);
+    let new = path.with_extension("new");
+    fs::write(&new, edit(&fs::read_to_string(&path).unwrap())).unwrap();
+    fs::rename(&new, &path).unwrap();
+}
 
 /// What the daemons have sent to the system log, oldest first.
 static RECORDS: Mutex<Vec<String>> = Mutex::new(Vec::new());

@@ -2,16 +2,16 @@
 //! at all, with every problem told at once and how to mend it.
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
+use crate::jwt::Jwt;
 use crate::node::{ACCOUNTS, ALICE, BOB, Daemon, User, generate_key, stdout};
 
 const ISSUE: &str = r#"{"v":1,"op":"issue"}"#;
@@ -85,9 +85,8 @@ impl Site {
     fn refusal_of(&self, command: &mut Command) -> Refusal {
         let there = || fs::symlink_metadata(self.socket()).map(|s| (s.ino(), s.ctime_nsec()));
         let before = there().ok();
-        let output = command.output().unwrap();
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{told}");
+        let (status, told) = ended(command);
+        assert_eq!(status, 1, "{told}");
         assert_eq!(there().ok(), before, "it has listened: {told}");
         Refusal(told)
     }
@@ -100,6 +99,19 @@ impl Site {
         shell(command);
         self.start();
     }
+}
+
+/// The exit status of a daemon that doesn't serve, and what it said.
+fn ended(command: &mut Command) -> (i32, String) {
+    let mut daemon = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    for line in BufReader::new(daemon.stderr.take().unwrap()).lines() {
+        told = told + &line.unwrap() + "\n";
+        if told.contains("ready: ") {
+            daemon.kill().unwrap();
+        }
+    }
+    (daemon.wait().unwrap().code().unwrap_or(-1), told)
 }
 
 /// What a daemon said that didn't start.
@@ -263,9 +275,8 @@ fn nobody_becomes_slurm_user_by_a_configuration_of_their_own() {
 #[test]
 fn check_tells_what_is_sound_and_listens_to_nobody() {
     let site = Site::new("starting-check");
-    let output = Daemon::command(site.name).arg("--check").output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{told}");
+    let (status, told) = ended(Daemon::command(site.name).arg("--check"));
+    assert_eq!(status, 0, "{told}");
     assert!(told.contains("configuration and key are sound"), "{told}");
     assert!(!site.socket().exists());
 }
@@ -282,8 +293,8 @@ fn check_tells_what_is_wrong() {
 fn check_says_nothing_against_the_daemon_that_runs() {
     let site = Site::new("starting-check-running");
     let _daemon = site.start();
-    let checked = Daemon::command(site.name).arg("--check").output().unwrap();
-    assert!(checked.status.success(), "{checked:?}");
+    let (status, told) = ended(Daemon::command(site.name).arg("--check"));
+    assert_eq!(status, 0, "{told}");
 }
 
 #[test]
@@ -297,12 +308,8 @@ fn the_configuration_on_the_command_line_comes_before_that_of_the_environment() 
 #[test]
 fn wrong_usage_is_told_apart_by_its_exit_status() {
     for wrong in [&["--chekc"][..], &["--config"], &["start"]] {
-        let site = Daemon::command("starting-usage")
-            .args(wrong)
-            .output()
-            .unwrap();
-        let told = String::from_utf8(site.stderr).unwrap();
-        assert_eq!(site.status.code(), Some(2), "{told}");
+        let (status, told) = ended(Daemon::command("starting-usage").args(wrong));
+        assert_eq!(status, 2, "{told}");
         assert!(told.contains("Try: slurm-tokend --help"), "{told}");
     }
 }
@@ -461,32 +468,9 @@ fn an_hs256_key_is_used_to_its_last_byte_a_newline_included() {
     assert_eq!(secret.len(), 32);
     site.keep("key.pem", secret);
     site.configure("HS256", "", "");
-    let token = site.start().client(&ALICE, &["--format", "raw"]);
-    assert_eq!(signature(&token), hmac(secret, signed_part(&token)));
-    assert_ne!(signature(&token), hmac(&secret[..31], signed_part(&token)));
-}
-
-fn signed_part(token: &str) -> &str {
-    token.rsplit_once('.').unwrap().0
-}
-
-fn signature(token: &str) -> Vec<u8> {
-    URL_SAFE_NO_PAD
-        .decode(token.rsplit_once('.').unwrap().1)
-        .unwrap()
-}
-
-fn hmac(key: &[u8], message: &str) -> Vec<u8> {
-    let hex: Vec<_> = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut openssl = Command::new("openssl")
-        .args(["dgst", "-sha256", "-binary", "-mac", "HMAC", "-macopt"])
-        .arg(format!("hexkey:{}", hex.concat()))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    std::io::Write::write_all(&mut openssl.stdin.take().unwrap(), message.as_bytes()).unwrap();
-    openssl.wait_with_output().unwrap().stdout
+    let token = Jwt::read(&site.start().client(&ALICE, &["--format", "raw"]));
+    assert!(token.is_signed_by_hmac(secret));
+    assert!(!token.is_signed_by_hmac(&secret[..31]));
 }
 
 // Keys that systemd passes.
@@ -510,9 +494,8 @@ fn kid_with(site: &Site, credentials: &Path) -> String {
     command
         .env("CREDENTIALS_DIRECTORY", credentials)
         .arg("--check");
-    let output = command.output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{told}");
+    let (status, told) = ended(&mut command);
+    assert_eq!(status, 0, "{told}");
     told.trim_end()
         .rsplit_once("with kid ")
         .unwrap()
@@ -575,7 +558,7 @@ fn a_credential_is_sought_in_no_directory_that_systemd_did_not_name() {
             .env("CREDENTIALS_DIRECTORY", value)
             .arg("--check")
             .current_dir(&site.directory);
-        let told = String::from_utf8(command.output().unwrap().stderr).unwrap();
+        let (_, told) = ended(&mut command);
         assert!(told.contains(&thumbprint(&site.key())), "{told}");
     }
 }
