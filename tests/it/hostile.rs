@@ -360,13 +360,16 @@ fn pipelined_requests_are_answered_in_order() {
     let mut alice = daemon.peer(ALICE.uid);
     let mut requests = String::new();
     for number in 0..100 {
-        requests += &format!(
-            "{{\"v\":1,\"op\":\"issue\",\"lifespan\":{}}}\n",
-            600 + number
-        );
-        requests += &format!("{{\"v\":1,\"op\":\"number-{number}\"}}\n");
-        requests += "{\"v\":1,\"op\":\"whoami\"}\n";
-        requests += &format!("{{\"v\":1,\"op\":\"issue\",\"lifespan\":\"{number}x\"}}\n");
+        let lifespan = 600 + number;
+        for request in [
+            format!(r#"{{"v":1,"op":"issue","lifespan":{lifespan}}}"#),
+            format!(r#"{{"v":1,"op":"number-{number}"}}"#),
+            r#"{"v":1,"op":"whoami"}"#.to_owned(),
+            format!(r#"{{"v":1,"op":"issue","lifespan":"{number}x"}}"#),
+        ] {
+            requests.push_str(&request);
+            requests.push('\n');
+        }
     }
     alice.say(requests);
     alice.fall_silent();
