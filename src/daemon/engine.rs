@@ -157,6 +157,16 @@ fn own_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
+/// Who may own a key beside root and `SlurmUser`: whom the daemon runs as, or
+/// will when it has dropped root's power. What root alone can read is out of
+/// reach for a reload.
+fn key_owner(config: &Config) -> u32 {
+    match own_uid() {
+        0 => account::uid_of(&config.user).ok().flatten().unwrap_or(0),
+        uid => uid,
+    }
+}
+
 /// Where a key is read: its copy among the credentials comes first.
 fn key_path(source: &KeySource) -> PathBuf {
     let credentials = std::env::var_os(CREDENTIALS).map(PathBuf::from);
@@ -201,7 +211,7 @@ pub fn read_signing_key(config: &Config) -> Result<SigningKey, Problems> {
         &path,
         &Trust {
             slurm_uid,
-            own_uid: own_uid(),
+            own_uid: key_owner(config),
         },
     )?;
     signing_key(&bytes, config.signing.algorithm, config.signing.kid.clone())

@@ -17,5 +17,6 @@ mod limits;
 mod node;
 mod peer;
 mod private_host;
+mod reloading;
 mod slurm;
 mod stopping;
