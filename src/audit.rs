@@ -224,8 +224,9 @@ impl Syslog {
         let reused = present.is_some();
         let socket = present.map_or_else(|| self.connect(), Ok)?;
         match self.send(&socket, event) {
-            // The log was restarted: its old socket is gone and a new one waits.
-            Err(e) if reused && e != Errno::EAGAIN => {
+            // The log was restarted: its old socket is gone, or full because
+            // nobody reads it any more, and a new one waits.
+            Err(_) if reused => {
                 let socket = self.connect()?;
                 self.send(&socket, event).map_err(explain)
             }

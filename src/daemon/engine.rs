@@ -161,6 +161,16 @@ impl Engine {
     }
 }
 
+/// Who may own a key beside root and `SlurmUser`: whom the daemon runs as, or
+/// will when it has dropped root's power. What root alone can read is out of
+/// reach for a reload.
+fn key_owner(config: &Config) -> u32 {
+    match nix::unistd::geteuid().as_raw() {
+        0 => account::uid_of(&config.user).ok().flatten().unwrap_or(0),
+        uid => uid,
+    }
+}
+
 /// Where a key is read: its copy among the credentials comes first.
 fn key_path(source: &KeySource) -> PathBuf {
     let credentials = std::env::var_os(CREDENTIALS)
@@ -218,7 +228,11 @@ pub fn read_signing_key(config: &Config) -> Result<SigningKey, Problem> {
     let slurm_uid = policy
         .slurm_uid
         .or_else(|| account::uid_of(&policy.slurm_user).ok().flatten());
-    let bytes = read_key(&path, &Trust::of_process(slurm_uid))?;
+    let trust = Trust {
+        slurm_uid,
+        own_uid: key_owner(config),
+    };
+    let bytes = read_key(&path, &trust)?;
     signing_key(&bytes, config.signing.algorithm, config.signing.kid.clone())
         .map_err(|rejection| rejection.at(&path))
 }

@@ -198,7 +198,7 @@ fn a_connection_without_a_place_is_recorded() {
 
 /// Lets the daemon open so many files more. Its own user may limit it; root
 /// in a container may not.
-fn spare_descriptors(daemon: &Daemon, spare: usize) {
+pub fn spare_descriptors(daemon: &Daemon, spare: usize) {
     let open = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
     let taken: BTreeSet<usize> = open
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod audit;
 mod client;
 mod crowd;
 mod documents;
@@ -20,6 +21,7 @@ mod node;
 mod peer;
 mod private_host;
 mod readme;
+mod reloading;
 mod slurm;
 mod starting;
 mod stopping;

@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::crowd::Crowd;
+use crate::limits::spare_descriptors;
 use crate::node::{ALICE, BOB, Daemon, generate_key, until};
 use crate::peer::{Peer, code};
 
@@ -191,6 +192,30 @@ fn processor_is_used(daemon: &Daemon) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
     let user = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(11);
     user.unwrap().parse::<u64>().unwrap() > 10
+}
+
+/// Those who are idle have all descriptors, and a signature takes none.
+#[test]
+fn a_stop_without_a_free_descriptor_serves_those_who_wait() {
+    let daemon = daemon("stop-emfile", "");
+    let mut idle: Vec<Peer> = (0..10).map(|_| daemon.peer(ALICE.uid)).collect();
+    for peer in &mut idle {
+        peer.say(ISSUE);
+        assert_eq!(peer.hear_code().as_deref(), Some("ok"));
+    }
+    spare_descriptors(&daemon, 1);
+    let mut waiting: Vec<Peer> = (0..20).map(|_| daemon.peer(ALICE.uid)).collect();
+    for peer in &mut waiting {
+        peer.say(ISSUE);
+    }
+    until("the daemon to have no descriptor left", || {
+        daemon.journal().contains("accepting pauses")
+    });
+    daemon.signal(Signal::SIGTERM);
+    for peer in &mut waiting {
+        assert_eq!(peer.hear_code().as_deref(), Some("ok"));
+    }
+    assert_stops(daemon);
 }
 
 #[test]
