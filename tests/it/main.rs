@@ -11,6 +11,7 @@
 mod audit;
 mod client;
 mod crowd;
+mod directory;
 mod documents;
 mod hostile;
 mod identity;
