@@ -59,7 +59,7 @@ impl Service {
         let mut command = Daemon::command_with(name, &places);
         command.env("LD_LIBRARY_PATH", &*MODULE);
         command.env("NSS_HANG", &directory);
-        (Self { directory }, Daemon::run_command(name, command))
+        (Self { directory }, Daemon::spawn(name, command))
     }
 
     fn hang(&self) {
@@ -223,7 +223,7 @@ fn the_daemon_stops_though_the_service_hangs() {
     drop(hung);
 }
 
-/// The new configuration names a SlurmUser whom only the service can know.
+/// The new configuration names a `SlurmUser` whom only the service can know.
 #[test]
 fn the_daemon_stops_though_a_reload_hangs() {
     let (service, mut daemon) = Service::and_daemon("stops-reload", "");
