@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::jwt::Jwt;
-use crate::node::{ACCOUNTS, ALICE, BOB, Daemon, User, generate_key, stdout};
+use crate::node::{ACCOUNTS, ALICE, BOB, Daemon, User, edit_accounts, generate_key, stdout};
 
 const ISSUE: &str = r#"{"v":1,"op":"issue"}"#;
 
@@ -584,10 +584,20 @@ const SLURM: User = User {
 #[test]
 fn the_user_is_never_root_nobody_or_slurm_user_by_whatever_name() {
     let site = Site::new("starting-user");
-    for user in ["root", "toor", "nobody", "slurm", "slurm-too"] {
+    edit_accounts("passwd", |text| {
+        format!("{text}noone:x:65534:2010::/:/bin/sh\nalso-root:x:0:2010::/:/bin/sh\n")
+    });
+    for (user, says) in [
+        ("root", "must not be root"),
+        ("nobody", "must not be nobody"),
+        ("slurm", "must not be the account of slurm_user"),
+        ("also-root", "has uid 0"),
+        ("noone", "has uid 65534"),
+        ("slurm-too", "has uid 64030"),
+    ] {
         site.configure("RS256", &format!("user = \"{user}\""), "");
         let place = format!("{}:3", site.configuration().display());
-        site.refusal().one(Path::new(&place), "");
+        site.refusal().one(Path::new(&place), says);
     }
 }
 
