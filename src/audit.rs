@@ -181,6 +181,15 @@ impl Recorder {
         }
     }
 
+    /// Looks for another receiver in the place of one that takes no more: a log
+    /// that was restarted leaves behind a full socket that nobody reads.
+    pub fn look_again(&self) {
+        if let Self::Syslog(syslog) = self {
+            // Without a new one the old one may still be read.
+            let _ = syslog.connect();
+        }
+    }
+
     /// Hands one record over, or says at once why it can't.
     pub fn record(&self, event: &Event<'_>) -> Result<(), NotRecorded> {
         match self {
@@ -224,9 +233,8 @@ impl Syslog {
         let reused = present.is_some();
         let socket = present.map_or_else(|| self.connect(), Ok)?;
         match self.send(&socket, event) {
-            // The log was restarted: its old socket is gone, or full because
-            // nobody reads it any more, and a new one waits.
-            Err(_) if reused => {
+            // The log was restarted: its old socket is gone and a new one waits.
+            Err(errno) if reused && errno != Errno::EAGAIN => {
                 let socket = self.connect()?;
                 self.send(&socket, event).map_err(explain)
             }
@@ -240,7 +248,13 @@ impl Syslog {
             socket.connect(&self.path)?;
             Ok(socket)
         });
-        let socket = Arc::new(connected.map_err(no_syslog)?);
+        let socket = Arc::new(connected.map_err(|error| {
+            match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {
+                // There may be room for one more descriptor in a moment.
+                Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS => NotRecorded::Full,
+                _ => no_syslog(error),
+            }
+        })?);
         *self.socket.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&socket));
         Ok(socket)
     }

@@ -29,6 +29,8 @@ use crate::wire::{self, Code, Issued, LifespanWord, Pong, Refusal, Request, Stan
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it tries.
 const LOG_RETRY: Duration = Duration::from_millis(2);
+/// How often it looks whether another log has taken the place of the full one.
+const LOG_RENEWAL: Duration = Duration::from_millis(100);
 /// How long a connection waits for another of the same user to end.
 const SEAT_PATIENCE: Duration = Duration::from_secs(1);
 /// How long it waits at first before it tries again, and at last.
@@ -401,10 +403,15 @@ impl Daemon {
         self.later(exchange, async move |daemon, exchange| {
             let until = Instant::now() + LOG_PATIENCE;
             let turn = tokio::time::timeout_at(until.into(), daemon.log_turn.lock()).await;
+            let mut looked = Instant::now();
             let recorded = loop {
                 match exchange.engine.recorder.record(&made.event(&exchange)) {
                     Err(NotRecorded::Full) if turn.is_ok() && Instant::now() < until => {
                         tokio::time::sleep(LOG_RETRY).await;
+                        if looked.elapsed() >= LOG_RENEWAL {
+                            looked = Instant::now();
+                            exchange.engine.recorder.look_again();
+                        }
                     }
                     recorded => break recorded,
                 }

@@ -182,7 +182,7 @@ fn a_service_that_answers_again_is_believed_again() {
 fn strangers_that_hang_leave_look_ups_to_users() {
     let limits = "lookups = 4\nlookup_timeout = \"1m\"\naccount_cache = \"1s\"\n\
                   connections_per_user = 100";
-    let (service, daemon) = Service::and_daemon("left", limits);
+    let (service, daemon) = Service::and_daemon("hang-left", limits);
     is_served(&daemon, BOB.uid);
     service.hang();
     let strangers: Vec<Peer> = (0..20).map(|i| asking(&daemon, 100_000 + i)).collect();
