@@ -23,6 +23,8 @@ mod peer;
 mod private_host;
 mod readme;
 mod reloading;
+mod run;
 mod slurm;
 mod starting;
 mod stopping;
+mod waiting;
