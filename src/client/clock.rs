@@ -15,7 +15,7 @@ pub(super) fn rough(seconds: u64) -> String {
     match (hours, minutes) {
         (_, 0..2) => format!("{seconds} s"),
         (0..2, _) => format!("{minutes} min"),
-        (2..48, _) if minutes % 60 == 0 => format!("{hours} h"),
+        (2..48, _) if minutes.is_multiple_of(60) => format!("{hours} h"),
         (2..48, _) => format!("{hours} h {} min", minutes % 60),
         _ => format!("{} days", hours / 24),
     }

@@ -56,7 +56,7 @@ Usage: slurm-token run [OPTION]... [--] COMMAND [ARGUMENT]...
 Runs a command with a token in its environment, and in no other.
 
 The options of slurm-token --help that say which token and from whom: --lifespan,
---for, --socket, -M, --wait. All that follows COMMAND is the command's own.
+--for, --socket, --cluster, --wait. All that follows COMMAND is the command's own.
 
 Exit status: the command's; 126 it can't be run, 127 there is none of this name;
 without a token as slurm-token --help says.
@@ -68,7 +68,7 @@ Examples:
 ";
 
 const WHOAMI: &str = "\
-Usage: slurm-token whoami [--json] [--socket PATH | -M NAME] [--wait[=TIME]]
+Usage: slurm-token whoami [--json] [--socket PATH | --cluster NAME] [--wait[=TIME]]
 
 Says what the policy of this machine gives you: whether there are tokens, for
 how long, for whom else, and which rule and which key that comes from; with

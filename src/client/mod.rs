@@ -132,10 +132,8 @@ fn hint(issued: &Issued, format: Format) {
 
 /// Words that change nothing about what is done.
 fn warn(lines: &[String; 2]) {
-    say(&lines
-        .iter()
-        .map(|line| format!("{PROGRAM}: {}\n", terminal::plain(line)))
-        .collect::<String>());
+    let [what, remedy] = lines.each_ref().map(|line| terminal::plain(line));
+    say(&format!("{PROGRAM}: {what}\n{PROGRAM}: {remedy}\n"));
 }
 
 /// Lines to standard error, each behind the program's name. Where standard

@@ -60,7 +60,7 @@ fn a_daemon_that_is_away_is_waited_for() {
 #[test]
 fn nobody_waits_longer_than_they_said() {
     let name = "waiting-bound";
-    let _never = Daemon::configure(
+    Daemon::configure(
         name,
         "HS256",
         &generate_key("HS256", "waiting-bound.key"),
