@@ -259,10 +259,10 @@ impl Daemon {
         let Some(caller) = caller else {
             return self.refuse(exchange, None, &no_account(uid));
         };
-        self.quotas.settle(uid);
         let (lifespan, target) = match &exchange.request {
             Request::Issue { lifespan, target } => (lifespan, target.as_deref()),
             Request::Jwks | Request::Whoami | Request::Ping => {
+                self.quotas.settle(uid);
                 let standing = standing(&exchange.engine, &names, &caller);
                 return self.answer(exchange.connection, wire::ok_line(&standing));
             }
