@@ -7,14 +7,17 @@
 //!                        └────────┘ park        the log, when it's full
 //! ```
 
+mod admit;
 mod attendants;
 mod connection;
 mod directory;
 pub(crate) mod engine;
 mod front;
+mod grant;
 mod listen;
 mod privileges;
 mod quotas;
+mod refuse;
 mod serve;
 mod signers;
 
