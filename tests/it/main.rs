@@ -25,4 +25,5 @@ mod readme;
 mod reloading;
 mod slurm;
 mod starting;
+mod state;
 mod stopping;
