@@ -7,15 +7,18 @@
 //!                        └────────┘ park        the log, when it's full
 //! ```
 
+mod admit;
 mod attendants;
 mod connection;
 mod directory;
 pub(crate) mod engine;
 mod front;
+mod grant;
 mod horizon;
 mod listen;
 mod privileges;
 mod quotas;
+mod refuse;
 mod serve;
 mod signers;
 

@@ -13,6 +13,7 @@ mod client;
 mod crowd;
 mod directory;
 mod documents;
+mod frames;
 mod hostile;
 mod identity;
 mod jwt;
