@@ -26,4 +26,5 @@ mod readme;
 mod reloading;
 mod slurm;
 mod starting;
+mod state;
 mod stopping;
