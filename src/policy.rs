@@ -475,6 +475,13 @@ impl Policy {
         })
     }
 
+    /// The longest that any token may live.
+    pub fn longest_lifespan(&self) -> Lifespan {
+        // A delegate's maximum only ever lowers what its target may have.
+        let rules = self.rules.iter().filter_map(|rule| rule.max_lifespan);
+        rules.fold(self.max_lifespan, Lifespan::max)
+    }
+
     /// Every account that the policy names, save `SlurmUser`.
     pub fn named_users(&self) -> impl Iterator<Item = &str> {
         self.deny_users

@@ -196,6 +196,9 @@ pub fn ok_line<T: Serialize>(ok: &T) -> Vec<u8> {
     )
 }
 
+/// What the answer with a token takes beside its token, user and kid.
+const ISSUED_FRAME: usize = 160;
+
 /// The line that answers with a token. It is written once, into memory that is
 /// large enough: no copy of the token stays behind.
 pub fn issued_line(issued: &Issued) -> Vec<u8> {
@@ -205,7 +208,8 @@ pub fn issued_line(issued: &Issued) -> Vec<u8> {
             ok: Some(issued),
             error: None,
         },
-        issued.token.len() + 512,
+        // A quote in a name takes two characters.
+        ISSUED_FRAME + issued.token.len() + 2 * issued.user.len() + issued.kid.len(),
     )
 }
 
@@ -256,5 +260,24 @@ pub fn parse_answer<T: for<'de> Deserialize<'de>>(
             "protocol version {v}, not {VERSION}"
         ))),
         _ => Err(UnreadableAnswer("neither an answer nor an error".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_with_a_token_is_written_into_memory_that_it_does_not_outgrow() {
+        let issued = Issued {
+            token: "t".repeat(300),
+            user: "\"".repeat(64),
+            expires_at: u64::MAX,
+            kid: "k".repeat(128),
+            jti: "f".repeat(32),
+        };
+        let line = issued_line(&issued);
+        assert_eq!(line.capacity(), ISSUED_FRAME + 300 + 128 + 128);
+        assert!(line.ends_with(b"}}\n"));
     }
 }

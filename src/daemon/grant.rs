@@ -171,6 +171,9 @@ impl Daemon {
             Ok(token) => token,
             Err(error) => return self.refuse(exchange, Some(&account), &not_issued(error)),
         };
+        if !exchange.engine.horizon.reaches(token.exp) {
+            return self.finish_within_reach(exchange, account, grant, token);
+        }
         let made = Made {
             account,
             issued: Issued {
@@ -189,6 +192,24 @@ impl Daemon {
             }
             Err(why) => self.unrecorded(exchange, &why, &made.issued),
         }
+    }
+
+    /// The token would outlive what is on record of its key: raises the record
+    /// first, or gives no token.
+    fn finish_within_reach(
+        self: &Arc<Self>,
+        exchange: Exchange,
+        account: Arc<Account>,
+        grant: Grant,
+        token: Token,
+    ) -> Next {
+        self.later(exchange, async move |daemon, exchange| {
+            if daemon.reach(&exchange.engine, token.exp).await {
+                daemon.finish(exchange, account, grant, Ok(token))
+            } else {
+                daemon.refuse(exchange, Some(&account), &not_on_record())
+            }
+        })
     }
 
     /// The log takes no more just now: tries again for a while. One after the
@@ -235,6 +256,14 @@ impl Daemon {
         }
         self.answer(exchange.connection, wire::issued_line(issued))
     }
+}
+
+fn not_on_record() -> Refusal {
+    Refusal::new(
+        Code::Internal,
+        "The token would outlive what is on record of its key, and the record can't be written.",
+        "Ask your administrator to look at the journal of slurm-tokend and at its state directory.",
+    )
 }
 
 fn not_issued(error: IssueError) -> Refusal {

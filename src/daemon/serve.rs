@@ -127,10 +127,10 @@ impl Daemon {
         let Some(caller) = caller else {
             return self.refuse(exchange, None, &no_account(uid));
         };
-        self.quotas.settle(uid);
         match &exchange.request {
             Request::Issue { .. } => self.issue(exchange, caller, names),
             Request::Jwks | Request::Whoami | Request::Ping => {
+                self.quotas.settle(uid);
                 let standing = standing(&exchange.engine, &names, &caller);
                 self.answer(exchange.connection, wire::ok_line(&standing))
             }

@@ -327,6 +327,14 @@ impl SigningKey {
         }
     }
 
+    /// How many bytes a signature has.
+    pub fn signature_len(&self) -> usize {
+        match &self.material {
+            Material::Rsa { pair, .. } => pair.public_modulus_len(),
+            Material::Secret { .. } => aws_lc_rs::digest::SHA256_OUTPUT_LEN,
+        }
+    }
+
     /// Signs `message`: RSASSA-PKCS1-v1_5 or HMAC, with SHA-256 (RFC 7518
     /// sections 3.3 and 3.2). An RSA signature has the modulus's length.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {

@@ -27,5 +27,6 @@ mod reloading;
 mod run;
 mod slurm;
 mod starting;
+mod state;
 mod stopping;
 mod waiting;
