@@ -403,6 +403,7 @@ fn the_owner_of_a_directory_that_root_made_is_trusted() {
     let socket = Daemon::socket_of(name);
     let directory = socket.parent().unwrap();
     chown(directory, Some(service.uid), Some(service.uid)).unwrap();
+    self::directory("/var/lib/slurm-tokend-client-service", service.uid, 0o700);
     let mut daemon = Daemon::command(name)
         .uid(service.uid)
         .gid(service.uid)
