@@ -21,6 +21,7 @@ mod quotas;
 mod refuse;
 mod serve;
 mod signers;
+mod watchdog;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -329,7 +330,9 @@ fn serve_until_told(
     let signals = runtime
         .block_on(async { Signals::listen() })
         .map_err(failed)?;
+    let door = listener.path();
     Fronts::start(&daemon, listener).map_err(failed)?;
+    watchdog::start(&daemon, door).map_err(failed)?;
     runtime.spawn(Arc::clone(&daemon).keep_horizon());
     announce(&daemon);
     runtime.block_on(daemon.reload_until_stopped(signals));

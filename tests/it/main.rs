@@ -30,3 +30,4 @@ mod starting;
 mod state;
 mod stopping;
 mod waiting;
+mod watchdog;
