@@ -29,5 +29,6 @@ mod slurm;
 mod starting;
 mod state;
 mod stopping;
+mod units;
 mod waiting;
 mod watchdog;
