@@ -141,6 +141,14 @@ impl fmt::Display for Plain<'_> {
     }
 }
 
+/// A record's text, written where there is room for an ordinary one at once.
+fn text_of(args: fmt::Arguments<'_>) -> String {
+    let mut text = String::with_capacity(320);
+    // A String takes all that is written to it.
+    let _ = text.write_fmt(args);
+    text
+}
+
 /// Hands records over, without ever waiting.
 pub enum Recorder {
     /// To syslog.
@@ -194,15 +202,15 @@ impl Recorder {
     pub fn record(&self, event: &Event<'_>) -> Result<(), NotRecorded> {
         match self {
             Self::Syslog(syslog) => syslog.record(event),
-            Self::Stderr => {
-                journal::write_line(&format!("{event}\n")).map_err(|errno| match errno {
+            Self::Stderr => journal::write_line(&text_of(format_args!("{event}\n"))).map_err(
+                |errno| match errno {
                     Errno::EAGAIN => NotRecorded::Full,
                     other => NotRecorded::Failed {
                         receiver: "standard error",
                         error: other.into(),
                     },
-                })
-            }
+                },
+            ),
         }
     }
 }
@@ -330,9 +338,7 @@ impl io::Write for &mut Datagram<'_> {
         })
     }
     fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> io::Result<()> {
-        let mut text = String::with_capacity(256);
-        text.write_fmt(args).map_err(io::Error::other)?;
-        self.write(text.as_bytes()).map(|_| ())
+        self.write(text_of(args).as_bytes()).map(|_| ())
     }
     fn flush(&mut self) -> io::Result<()> {
         Ok(())

@@ -34,6 +34,8 @@ pub mod keys;
 pub mod policy;
 /// What went wrong, where, and what to do about it.
 pub mod report;
+/// What must outlive the daemon: small files in its state directory.
+pub mod state;
 /// Tokens: lifespans, claims and the compact form. Pure.
 pub mod token;
 /// Frames, limits and codes of the protocol: shared by daemon and client.

@@ -337,14 +337,53 @@ impl Policy {
         if passes {
             return Ok(is_root || is_slurm);
         }
-        Err(Refusal::new(
+        Err(self.privileged(&format!("{name} (uid {uid})")))
+    }
+
+    fn privileged(&self, whom: &str) -> Refusal {
+        Refusal::new(
             Code::PrivilegedUser,
             format!(
-                "A token for {name} (uid {uid}) could do anything to the cluster: root and {} get none.",
+                "A token for {whom} could do anything to the cluster: root and {} get none.",
                 self.slurm_user
             ),
             "Ask as an ordinary user; only allow_privileged in slurm-tokend.toml admits these two, for themselves.",
-        ))
+        )
+    }
+
+    /// Refuses the subject of a token that somebody shows, by what the token
+    /// itself says: nobody is looked up. `uid` and `gid` are its identity
+    /// claims, by which Slurm 26.05 goes instead of the name.
+    pub fn refuse_claimed(
+        &self,
+        name: &str,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    ) -> Result<(), Refusal> {
+        self.judge(name)?;
+        if let Some(uid @ (OVERFLOW_UID | NO_UID)) = uid {
+            return Err(overflow_uid(uid));
+        }
+        let admitted = |known: &str| {
+            name == known && self.allow_privileged.iter().any(|listed| listed == known)
+        };
+        let is_root = uid == Some(0) || name.eq_ignore_ascii_case("root");
+        let is_slurm =
+            (uid.is_some() && uid == self.slurm_uid) || name.eq_ignore_ascii_case(&self.slurm_user);
+        let passes = (!is_root || (uid.is_none_or(|uid| uid == 0) && admitted("root")))
+            && (!is_slurm
+                || (uid.is_none_or(|uid| self.slurm_uid.is_none_or(|slurm| slurm == uid))
+                    && admitted(&self.slurm_user)));
+        if !passes {
+            return Err(self.privileged(name));
+        }
+        if gid == Some(0) && !is_root {
+            return Err(primary_group_of_root(name));
+        }
+        if self.deny_users.iter().any(|denied| denied == name) {
+            return Err(not_allowed(format!("The policy denies tokens to {name}.")));
+        }
+        Ok(())
     }
 
     /// Refuses a name that must not become a `sun`. Also asked before a name
@@ -405,14 +444,7 @@ impl Policy {
 
     fn identity(&self, account: &Account) -> Result<Identity, Refusal> {
         if account.gid == 0 {
-            return Err(Refusal::new(
-                Code::PrivilegedUser,
-                format!(
-                    "The primary group of {} is gid 0, which no token may carry.",
-                    account.name
-                ),
-                "Ask your administrator to give the account a primary group of its own.",
-            ));
+            return Err(primary_group_of_root(&account.name));
         }
         // Not even identity_min_gid = 0 lets root's group pass.
         let is_kept = |gid: u32| gid == account.gid || (gid != 0 && gid >= self.identity_min_gid);
@@ -441,6 +473,13 @@ impl Policy {
                 Membership::Named,
             ),
         })
+    }
+
+    /// The longest that any token may live.
+    pub fn longest_lifespan(&self) -> Lifespan {
+        // A delegate's maximum only ever lowers what its target may have.
+        let rules = self.rules.iter().filter_map(|rule| rule.max_lifespan);
+        rules.fold(self.max_lifespan, Lifespan::max)
     }
 
     /// Every account that the policy names, save `SlurmUser`.
@@ -500,6 +539,14 @@ fn overflow_uid(uid: u32) -> Refusal {
         Code::PrivilegedUser,
         format!("uid {uid} stands for nobody in particular."),
         "Call from outside the container or user namespace, as yourself.",
+    )
+}
+
+fn primary_group_of_root(name: &str) -> Refusal {
+    Refusal::new(
+        Code::PrivilegedUser,
+        format!("The primary group of {name} is gid 0, which no token may carry."),
+        "Ask your administrator to give the account a primary group of its own.",
     )
 }
 

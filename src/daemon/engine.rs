@@ -11,12 +11,14 @@ use nix::errno::Errno;
 use crate::account;
 use crate::audit::{Recorder, SYSLOG_SOCKET, Syslog};
 use crate::config::{Config, DEFAULT_SLURM_USER, Draft, KeySource, Sink};
+use crate::daemon::horizon::Horizon;
 use crate::daemon::unix_now;
 use crate::issue::Issuer;
 use crate::keys::file::{Trust, read_key, read_public};
 use crate::keys::format::{SigningKey, signing_key};
 use crate::keys::jwks::JwkSet;
 use crate::report::{Problem, Problems};
+use crate::state::StateDir;
 use crate::wire;
 
 /// The configuration file may have so many bytes.
@@ -38,6 +40,8 @@ pub struct Engine {
     pub recorder: Recorder,
     /// What `jwks` answers.
     pub jwks_answer: Vec<u8>,
+    /// How long its tokens may live, by what is on record of its key.
+    pub horizon: Horizon,
 }
 
 /// The configuration file at `path`, with this machine's name.
@@ -107,6 +111,7 @@ impl Engine {
         Self {
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
             jwks_answer: wire::ok_line(&jwks),
+            horizon: Horizon::default(),
             config,
             issuer,
             recorder,
@@ -116,7 +121,7 @@ impl Engine {
     /// The next configuration from the same file, with its key: whole, or not
     /// at all. After privileges were dropped a key may be out of reach; as
     /// long as the configuration names the same one, the key in use stays.
-    pub fn reload(&self) -> Result<(Self, Vec<String>), Problems> {
+    pub fn reload(&self, state: &StateDir) -> Result<(Self, Vec<String>), Problems> {
         let config = read_configuration(&self.config.path)?;
         let mut notes = self.needs_restart(&config);
         let key = match read_signing_key(&config) {
@@ -133,7 +138,9 @@ impl Engine {
             }
         };
         let issuer = checked_issuer(&config, key)?;
-        Ok((Self::new(config, issuer), notes))
+        let engine = Self::new(config, issuer);
+        engine.extend_horizon(state, unix_now())?;
+        Ok((engine, notes))
     }
 
     fn out_of_reach(&self) -> bool {
@@ -148,6 +155,7 @@ impl Engine {
         let changed = [
             ("socket", self.config.socket != next.socket),
             ("user", self.config.user != next.user),
+            ("state_dir", self.config.state_dir != next.state_dir),
             (
                 "limits.lookups",
                 self.config.limits.lookups != next.limits.lookups,

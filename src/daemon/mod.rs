@@ -7,14 +7,18 @@
 //!                        └────────┘ park        the log, when it's full
 //! ```
 
+mod admit;
 mod attendants;
 mod connection;
 mod directory;
 pub(crate) mod engine;
 mod front;
+mod grant;
+mod horizon;
 mod listen;
 mod privileges;
 mod quotas;
+mod refuse;
 mod serve;
 mod signers;
 
@@ -35,6 +39,7 @@ use crate::config::Config;
 use crate::issue::Issuer;
 use crate::journal;
 use crate::report::{Problem, Problems};
+use crate::state::{self, StateDir};
 use attendants::Attendants;
 use directory::Directory;
 use engine::Engine;
@@ -74,8 +79,11 @@ struct Daemon {
     fronts: Fronts,
     attendants: Attendants,
     runtime: Handle,
-    /// Whose turn it is to try a log that is full.
+    state: Arc<StateDir>,
+    /// Whose turn it is to try a log that is full...
     log_turn: tokio::sync::Mutex<()>,
+    /// ...and to raise the record of a key.
+    state_turn: tokio::sync::Mutex<()>,
     complained: Mutex<Option<Instant>>,
 }
 
@@ -189,6 +197,7 @@ fn run(arguments: &Arguments) -> Result<(), Problems> {
         issuer,
         successor,
         source,
+        state,
     } = Prepared::by(&arguments.configuration)?;
     let note = privileges::make_room(&mut config.limits.connections);
     let engine = Engine::new(config, issuer);
@@ -204,6 +213,8 @@ fn run(arguments: &Arguments) -> Result<(), Problems> {
     if let Some(note) = note {
         tell(format_args!("{note}"));
     }
+    let state = state.open()?;
+    engine.extend_horizon(&state, unix_now())?;
     let listener = source.open()?;
     let own_path = listener.ours.then(|| engine.config.socket.clone());
     privileges::drop_for_good(successor.as_ref()).inspect_err(|_| {
@@ -211,7 +222,7 @@ fn run(arguments: &Arguments) -> Result<(), Problems> {
             let _ = std::fs::remove_file(path);
         }
     })?;
-    serve_until_told(engine, listener, own_path)
+    serve_until_told(engine, state, listener, own_path)
 }
 
 /// All that has to be right before anything listens.
@@ -220,6 +231,7 @@ struct Prepared {
     issuer: Issuer,
     successor: Option<User>,
     source: listen::Source,
+    state: state::Found,
 }
 
 impl Prepared {
@@ -235,16 +247,27 @@ impl Prepared {
             let issuer = signing.then(|| keep(engine::read_issuer(config), &mut more));
             let user = accounts && draft.are_sound(&["user"]);
             let successor = user.then(|| keep(privileges::successor(config), &mut more));
+            let successor = successor.flatten();
             let socket = draft.are_sound(&["socket"]);
             let source = socket.then(|| keep(listen::Source::find(&config.socket), &mut more));
-            (issuer.flatten(), successor.flatten(), source.flatten())
+            let whose = successor
+                .as_ref()
+                .filter(|_| draft.are_sound(&["state_dir"]));
+            let state = whose.map(|user| keep(find_state(config, user.as_ref()), &mut more));
+            Some((
+                issuer.flatten()?,
+                successor?,
+                source.flatten()?,
+                state.flatten()?,
+            ))
         });
-        match (draft.finish(), found) {
-            (Ok(config), Some((Some(issuer), Some(successor), Some(source)))) => Ok(Self {
+        match (draft.finish(), found.flatten()) {
+            (Ok(config), Some((issuer, successor, source, state))) => Ok(Self {
                 config,
                 issuer,
                 successor,
                 source,
+                state,
             }),
             (Ok(_), _) => Err(Problems(more)),
             (Err(mut problems), _) => {
@@ -255,6 +278,13 @@ impl Prepared {
     }
 }
 
+fn find_state(config: &Config, successor: Option<&User>) -> Result<state::Found, Problem> {
+    StateDir::find(
+        &config.state_dir,
+        successor.map(|user| (user.uid, user.gid)),
+    )
+}
+
 /// What was found, or else its problem among the others.
 fn keep<T>(found: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T> {
     found.map_err(|problem| problems.push(problem)).ok()
@@ -262,6 +292,7 @@ fn keep<T>(found: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T> 
 
 fn serve_until_told(
     engine: Engine,
+    state: StateDir,
     listener: front::Listener,
     own_path: Option<PathBuf>,
 ) -> Result<(), Problems> {
@@ -275,8 +306,9 @@ fn serve_until_told(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime: Runtime = runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        // One for a reload, which may wait for the account service as well.
-        .max_blocking_threads(Directory::threads(&engine.config.limits) + 1)
+        // One for a reload, which may wait for the account service as well, and
+        // one for the record of a key, which may wait for a disk.
+        .max_blocking_threads(Directory::threads(&engine.config.limits) + 2)
         .thread_name("runtime")
         .enable_all()
         .build()
@@ -289,13 +321,16 @@ fn serve_until_told(
         fronts: Fronts::new().map_err(failed)?,
         attendants: Attendants::start().map_err(failed)?,
         runtime: runtime.handle().clone(),
+        state: Arc::new(state),
         log_turn: tokio::sync::Mutex::default(),
+        state_turn: tokio::sync::Mutex::default(),
         complained: Mutex::new(None),
     });
     let signals = runtime
         .block_on(async { Signals::listen() })
         .map_err(failed)?;
     Fronts::start(&daemon, listener).map_err(failed)?;
+    runtime.spawn(Arc::clone(&daemon).keep_horizon());
     announce(&daemon);
     runtime.block_on(daemon.reload_until_stopped(signals));
     notify(&[NotifyState::Stopping]);
@@ -348,8 +383,8 @@ impl Daemon {
     /// Takes the configuration and its key anew: whole, or keeps what it has.
     async fn reload(&self) {
         notify(&[NotifyState::Reloading]);
-        let engine = self.engine();
-        let reloaded = tokio::task::spawn_blocking(move || engine.reload()).await;
+        let (engine, state) = (self.engine(), Arc::clone(&self.state));
+        let reloaded = tokio::task::spawn_blocking(move || engine.reload(&state)).await;
         match reloaded {
             Ok(Ok((mut engine, mut notes))) => {
                 notes.extend(privileges::make_room(&mut engine.config.limits.connections));

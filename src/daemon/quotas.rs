@@ -236,7 +236,8 @@ impl Quotas {
         counts.strangers -= usize::from(was_stranger);
     }
 
-    /// Takes one request off a payer's rate.
+    /// Takes one request off a payer's rate. A uid that pays for itself has an
+    /// account, so its connections are its own.
     pub fn take(&self, payer: Payer, limits: &Limits, now: Instant) -> Result<(), TooFast> {
         let (per_minute, burst) = match payer {
             Payer::User(_) => (limits.tokens_per_minute, limits.burst),
@@ -244,6 +245,9 @@ impl Quotas {
         };
         let (per_second, burst) = (f64::from(per_minute) / 60.0, f64::from(burst));
         let mut counts = self.counts();
+        if let Payer::User(uid) = payer {
+            counts.settle(uid);
+        }
         if counts.buckets.len() >= MOST_USERS && !counts.buckets.contains_key(&payer) {
             counts.buckets.retain(|_, bucket| {
                 bucket.left + now.duration_since(bucket.at).as_secs_f64() * per_second < burst

@@ -106,18 +106,28 @@ pub fn read_key(path: &Path, trust: &Trust) -> Result<SecretBytes, Problem> {
 /// Reads a file that all may see but only a trusted owner may write to: a
 /// configuration, a public key, a JWKS. At most `limit` bytes.
 pub fn read_public(path: &Path, trust: &Trust, limit: usize) -> Result<Vec<u8>, Problem> {
-    let opened = open(path, trust)?;
-    let mode = opened.mode();
-    if mode & 0o022 != 0 {
-        return Err(Problem::at(
-            &opened.place,
-            format!("its mode {mode:04o} lets others than its owner write to it"),
-            format!("chmod go-w {}", quoted(&opened.place)),
-        ));
-    }
-    opened
-        .read(limit)
-        .map(|mut bytes| std::mem::take(&mut *bytes))
+    open(path, trust)?.read_public(limit)
+}
+
+/// Reads a file such as [`read_public`] reads, in a directory that is open
+/// already; `path` is what it's called.
+pub fn read_in(
+    directory: &OwnedFd,
+    path: &Path,
+    trust: &Trust,
+    limit: usize,
+) -> Result<Vec<u8>, Problem> {
+    let name = path.file_name().unwrap_or_default();
+    let mut walk = Walk::to(Path::new("/"), trust)?;
+    walk.directory = directory.try_clone().map_err(|e| {
+        Problem::at(
+            path,
+            format!("it can't be opened: {e}"),
+            "raise LimitNOFILE=",
+        )
+    })?;
+    walk.place = path.parent().map(Path::to_owned).unwrap_or_default();
+    walk.open(name)?.read_public(limit)
 }
 
 /// Opens a directory whose entries nobody but trusted owners can put in place
@@ -164,6 +174,20 @@ struct Opened {
 impl Opened {
     fn mode(&self) -> u32 {
         self.stat.st_mode & 0o7777
+    }
+
+    /// The content, unless others than the owner may write to it.
+    fn read_public(self, limit: usize) -> Result<Vec<u8>, Problem> {
+        let mode = self.mode();
+        if mode & 0o022 != 0 {
+            return Err(Problem::at(
+                &self.place,
+                format!("its mode {mode:04o} lets others than its owner write to it"),
+                format!("chmod go-w {}", quoted(&self.place)),
+            ));
+        }
+        self.read(limit)
+            .map(|mut bytes| std::mem::take(&mut *bytes))
     }
 
     /// The content, in memory of its exact size: growing a vector would leave

@@ -327,6 +327,14 @@ impl SigningKey {
         }
     }
 
+    /// How many bytes a signature has.
+    pub fn signature_len(&self) -> usize {
+        match &self.material {
+            Material::Rsa { pair, .. } => pair.public_modulus_len(),
+            Material::Secret { .. } => aws_lc_rs::digest::SHA256_OUTPUT_LEN,
+        }
+    }
+
     /// Signs `message`: RSASSA-PKCS1-v1_5 or HMAC, with SHA-256 (RFC 7518
     /// sections 3.3 and 3.2). An RSA signature has the modulus's length.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
@@ -348,11 +356,11 @@ impl SigningKey {
 
     /// What verifies this key's signatures: the public half, or the secret.
     pub fn verifying(&self) -> VerifyingKey {
-        let kid = self.kid.clone();
+        let kid = self.kid.as_str();
         match &self.material {
             Material::Rsa { public, .. } => VerifyingKey::rs256(public, kid),
             Material::Secret { secret, .. } => VerifyingKey {
-                kid,
+                kid: kid.into(),
                 algorithm: Algorithm::Hs256,
                 decoding: jsonwebtoken::DecodingKey::from_secret(secret.as_slice()),
             },
@@ -371,24 +379,25 @@ impl fmt::Debug for SigningKey {
 
 /// A key that verifies, pinned to one algorithm.
 pub struct VerifyingKey {
-    kid: Kid,
+    kid: String,
     algorithm: Algorithm,
     decoding: jsonwebtoken::DecodingKey,
 }
 
 impl VerifyingKey {
-    /// Verifies RS256 signatures of tokens whose header names `kid`.
-    pub fn rs256(public: &PublicKey, kid: Kid) -> Self {
+    /// Verifies RS256 signatures of tokens whose header names `kid`. Another
+    /// issuer's may hold characters that [`Kid`] doesn't.
+    pub fn rs256(public: &PublicKey, kid: &str) -> Self {
         let decoding = jsonwebtoken::DecodingKey::from_rsa_raw_components(&public.n, &public.e);
         Self {
-            kid,
+            kid: kid.into(),
             algorithm: Algorithm::Rs256,
             decoding,
         }
     }
 
     /// The name by which a token's header refers to this key.
-    pub fn kid(&self) -> &Kid {
+    pub fn kid(&self) -> &str {
         &self.kid
     }
 
@@ -397,9 +406,33 @@ impl VerifyingKey {
         self.algorithm
     }
 
-    /// The key in the form that jsonwebtoken takes.
-    pub fn decoding_key(&self) -> &jsonwebtoken::DecodingKey {
-        &self.decoding
+    /// Is `signature`, in base64url, this key's signature of `message`. HMACs
+    /// are compared in constant time.
+    pub fn verifies(&self, message: &[u8], signature: &str) -> bool {
+        let algorithm = match self.algorithm {
+            Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
+            Algorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
+        };
+        // An error is no signature: base64url that can't be read.
+        jsonwebtoken::crypto::verify(signature, message, &self.decoding, algorithm).unwrap_or(false)
+    }
+
+    /// Is the other the same key, whatever its name.
+    pub fn is_same_key(&self, other: &Self) -> bool {
+        use jsonwebtoken::DecodingKeyKind::{RsaModulusExponent, SecretOrDer};
+        match (self.decoding.kind(), other.decoding.kind()) {
+            (SecretOrDer(one), SecretOrDer(other)) => {
+                aws_lc_rs::constant_time::verify_slices_are_equal(one, other).is_ok()
+            }
+            (
+                RsaModulusExponent { n, e },
+                RsaModulusExponent {
+                    n: other_n,
+                    e: other_e,
+                },
+            ) => (n, e) == (other_n, other_e),
+            _ => false,
+        }
     }
 }
 
@@ -728,15 +761,6 @@ mod tests {
         signing_key(&secret, Algorithm::Hs256, Kid::new("login1"))
     }
 
-    fn verifies(key: &VerifyingKey, message: &[u8], signature: &[u8]) -> bool {
-        let algorithm = match key.algorithm() {
-            Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
-            Algorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
-        };
-        let signature = URL_SAFE_NO_PAD.encode(signature);
-        jsonwebtoken::crypto::verify(&signature, message, key.decoding_key(), algorithm).unwrap()
-    }
-
     #[test]
     fn openssl_verifies_what_a_key_of_its_making_signs() {
         let made = Made::by(&[RSA, "pkey -in key -pubout -out public"]);
@@ -751,9 +775,9 @@ mod tests {
     #[test]
     fn the_verifying_key_verifies_this_message_and_no_other() {
         for key in [rs256(&Made::by(&[RSA]).file("key")), hs256(&[7; 32])].map(Result::unwrap) {
-            let signature = key.sign(b"message").unwrap();
-            assert!(verifies(&key.verifying(), b"message", &signature));
-            assert!(!verifies(&key.verifying(), b"another", &signature));
+            let signature = URL_SAFE_NO_PAD.encode(key.sign(b"message").unwrap());
+            assert!(key.verifying().verifies(b"message", &signature));
+            assert!(!key.verifying().verifies(b"another", &signature));
         }
     }
 
@@ -1081,7 +1105,7 @@ mod tests {
         assert_eq!(
             format!("{hmac:?} {:?}", hmac.verifying()),
             "SigningKey { kid: Kid(\"login1\"), algorithm: Hs256, .. } \
-             VerifyingKey { kid: Kid(\"login1\"), algorithm: Hs256, .. }"
+             VerifyingKey { kid: \"login1\", algorithm: Hs256, .. }"
         );
     }
 

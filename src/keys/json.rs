@@ -3,11 +3,14 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
+use serde_json::Number;
 
 /// JSON as it was written: an object keeps members of the same name, of which
 /// readers elsewhere may see the first or the last.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Json {
     /// Its members, in their order.
     Object(Vec<(String, Json)>),
@@ -15,8 +18,12 @@ pub enum Json {
     Array(Vec<Json>),
     /// A string.
     Text(String),
-    /// A number, `true`, `false` or `null`: none of our business.
-    Other,
+    /// A number. Integers beyond 64 bits have become fractions.
+    Number(Number),
+    /// `true` or `false`.
+    Bool(bool),
+    /// `null`.
+    Null,
 }
 
 impl Json {
@@ -27,6 +34,17 @@ impl Json {
         };
         members
             .iter()
+            .find_map(|(key, value)| (key == name).then_some(value))
+    }
+
+    /// The last member of that name: the one that jansson, and so Slurm, takes.
+    pub fn last_member(&self, name: &str) -> Option<&Self> {
+        let Self::Object(members) = self else {
+            return None;
+        };
+        members
+            .iter()
+            .rev()
             .find_map(|(key, value)| (key == name).then_some(value))
     }
 
@@ -46,7 +64,7 @@ impl Json {
                 own.or_else(|| value.first_named(names))
             }),
             Self::Array(items) => items.iter().find_map(|item| item.first_named(names)),
-            Self::Text(_) | Self::Other => None,
+            Self::Text(_) | Self::Number(_) | Self::Bool(_) | Self::Null => None,
         }
     }
 
@@ -65,7 +83,7 @@ impl Json {
                 })
             }
             Self::Array(items) => items.iter().find_map(Self::repeated_member),
-            Self::Text(_) | Self::Other => None,
+            Self::Text(_) | Self::Number(_) | Self::Bool(_) | Self::Null => None,
         }
     }
 }
@@ -100,26 +118,62 @@ impl<'de> Deserialize<'de> for Json {
                 Ok(Json::Text(text.to_owned()))
             }
 
-            fn visit_bool<E: de::Error>(self, _: bool) -> Result<Json, E> {
-                Ok(Json::Other)
+            fn visit_bool<E: de::Error>(self, bool: bool) -> Result<Json, E> {
+                Ok(Json::Bool(bool))
             }
 
-            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Json, E> {
-                Ok(Json::Other)
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Json, E> {
+                Ok(Json::Number(number.into()))
             }
 
-            fn visit_u64<E: de::Error>(self, _: u64) -> Result<Json, E> {
-                Ok(Json::Other)
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Json, E> {
+                Ok(Json::Number(number.into()))
             }
 
-            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Json, E> {
-                Ok(Json::Other)
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Json, E> {
+                // JSON writes finite numbers only.
+                let number = Number::from_f64(number);
+                number
+                    .map(Json::Number)
+                    .ok_or_else(|| E::custom("no number"))
             }
 
             fn visit_unit<E: de::Error>(self) -> Result<Json, E> {
-                Ok(Json::Other)
+                Ok(Json::Null)
             }
         }
         deserializer.deserialize_any(JsonVisitor)
+    }
+}
+
+/// Writes it as it was read: members of the same name are all there.
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Object(members) => {
+                let mut map = serializer.serialize_map(Some(members.len()))?;
+                for (name, value) in members {
+                    map.serialize_entry(name, value)?;
+                }
+                map.end()
+            }
+            Self::Array(items) => items.serialize(serializer),
+            Self::Text(text) => text.serialize(serializer),
+            Self::Number(number) => number.serialize(serializer),
+            Self::Bool(bool) => bool.serialize(serializer),
+            Self::Null => serializer.serialize_unit(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_is_written_again_with_its_order_and_its_repetitions() {
+        let text = r#"{"b":1,"a":[-2,0.5,true,null,"x"],"b":{"c":"d"}}"#;
+        let json: Json = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&json).unwrap(), text);
     }
 }

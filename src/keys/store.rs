@@ -53,15 +53,41 @@ pub fn create_new(path: &Path, bytes: &[u8], mode: u32, trust: &Trust) -> Result
 /// A trusted owner of the old one owns the new one, where that is ours to do.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32, trust: &Trust) -> Result<(), Problem> {
     let place = Place::of(path, trust)?;
-    let unfinished = place.write(bytes, mode, place.look()?)?;
-    renameat(
-        &place.directory,
-        unfinished.name.as_os_str(),
-        &place.directory,
-        place.name.as_os_str(),
-    )
-    .map_err(|errno| place.failed("it can't be given its name", errno))?;
-    place.sync()
+    let keeps = |owner: &Owner| trust.own_uid == 0 && trust.admits(owner.0.as_raw());
+    place.replace(bytes, mode, place.look()?.filter(keeps))
+}
+
+/// The same in a directory that is open already; `path` is what it's called.
+/// Where root does it, the file is given to `owner`.
+pub fn replace_in(
+    directory: &OwnedFd,
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    owner: (Uid, Gid),
+) -> Result<(), Problem> {
+    let trust = Trust::of_process(None);
+    let place = Place {
+        path,
+        directory: directory.try_clone().map_err(|e| {
+            Problem::at(
+                path,
+                format!("it can't be written: {e}"),
+                "raise LimitNOFILE=",
+            )
+        })?,
+        name: path.file_name().unwrap_or_default().to_owned(),
+        trust: &trust,
+    };
+    place.look()?;
+    place.replace(bytes, mode, (trust.own_uid == 0).then_some(owner))
+}
+
+/// Makes the names in a directory last through a crash of the machine.
+pub fn sync(directory: &OwnedFd) -> Result<(), Errno> {
+    // It may have been opened as a place only (O_PATH).
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    openat(directory, ".", flags, Mode::empty()).and_then(nix::unistd::fsync)
 }
 
 /// Where a file is to be.
@@ -117,6 +143,19 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// Puts a file in the place of the one that is there, if any.
+    fn replace(&self, bytes: &[u8], mode: u32, owner: Option<Owner>) -> Result<(), Problem> {
+        let unfinished = self.write(bytes, mode, owner)?;
+        renameat(
+            &self.directory,
+            unfinished.name.as_os_str(),
+            &self.directory,
+            self.name.as_os_str(),
+        )
+        .map_err(|errno| self.failed("it can't be given its name", errno))?;
+        self.sync()
+    }
+
     /// Writes the whole file under an unfinished name.
     fn write(
         &self,
@@ -156,11 +195,10 @@ impl<'a> Place<'a> {
                     "the file system gives a file that uid {} makes to uid {}",
                     self.trust.own_uid, created.st_uid
                 ),
-                "keep keys on a local file system",
+                "keep such files on a local file system",
             ));
         }
-        let keeps = |owner: &Owner| self.trust.own_uid == 0 && self.trust.admits(owner.0.as_raw());
-        if let Some((uid, gid)) = owner.filter(keeps) {
+        if let Some((uid, gid)) = owner {
             fchown(&opened, Some(uid), Some(gid))
                 .map_err(|errno| self.failed("it can't keep its owner", errno))?;
         }
@@ -198,9 +236,7 @@ impl<'a> Place<'a> {
 
     /// Makes the new name last through a crash of the machine.
     fn sync(&self) -> Result<(), Problem> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        openat(&self.directory, ".", flags, Mode::empty())
-            .and_then(nix::unistd::fsync)
+        sync(&self.directory)
             .map_err(|errno| self.failed("it is there, but its directory can't be synced", errno))
     }
 

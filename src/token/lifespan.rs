@@ -105,7 +105,10 @@ impl Asked {
     pub fn from_word(word: Option<&LifespanWord>) -> Result<Self, BadLifespan> {
         match word {
             None => Ok(Self::Default),
-            Some(LifespanWord::Seconds(seconds)) => Self::parse(&seconds.to_string()),
+            Some(LifespanWord::Seconds(seconds)) => u32::try_from(*seconds)
+                .ok()
+                .and_then(Lifespan::from_seconds)
+                .map_or_else(|| Self::parse(&seconds.to_string()), |l| Ok(Self::Of(l))),
             Some(LifespanWord::Word(word)) => Self::parse(word),
         }
     }

@@ -821,6 +821,7 @@ fn of_alice(name: &'static str, user: &str) -> Site {
     fs::copy(&*KEY, home.join("key.pem")).unwrap();
     let text = format!(
         "socket = \"{home}/run/slurm-tokend.sock\"\n\
+         state_dir = \"{home}/state\"\n\
          slurm_uid = 64030\n\
          user = \"{user}\"\n\
          [signing]\n\

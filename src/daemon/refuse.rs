@@ -1,0 +1,175 @@
+//! What is refused: who pays for it, what of it is recorded, and what the
+//! caller reads.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::account::Account;
+use crate::audit::{Event, Outcome};
+use crate::caller::Caller;
+use crate::daemon::Daemon;
+use crate::daemon::directory::{Acquaintance, Found, Sought, Unavailable, Who};
+use crate::daemon::engine::Engine;
+use crate::daemon::quotas::{Payer, TooFast};
+use crate::daemon::serve::{Exchange, Next};
+use crate::wire::{self, Code, Refusal};
+
+impl Daemon {
+    pub(super) fn refuse(
+        self: &Arc<Self>,
+        exchange: Exchange,
+        account: Option<&Account>,
+        refusal: &Refusal,
+    ) -> Next {
+        // Whoever came that far has paid for this request already.
+        let recorded = if account.is_some() {
+            Some(0)
+        } else {
+            self.pay_unknown(exchange.connection.caller, refusal.code)
+        };
+        if let Some(suppressed) = recorded {
+            self.record_refusal(&exchange, account, refusal.code, suppressed);
+        }
+        self.answer(exchange.connection, wire::refusal_line(refusal))
+    }
+
+    pub(super) fn refuse_fast(
+        self: &Arc<Self>,
+        exchange: Exchange,
+        account: &Account,
+        TooFast { retry_after }: TooFast,
+    ) -> Next {
+        let caller = exchange.connection.caller;
+        let payer = Payer::User(caller.uid);
+        let noted = self
+            .quotas
+            .note(payer, caller, Code::RateLimited, Instant::now());
+        if let Some(suppressed) = noted {
+            self.record_refusal(&exchange, Some(account), Code::RateLimited, suppressed);
+        }
+        let limits = &exchange.engine.config.limits;
+        let refusal = Refusal {
+            retry_after: Some(retry_after),
+            ..Refusal::new(
+                Code::RateLimited,
+                format!(
+                    "{} asks for more than {} tokens a minute.",
+                    account.name, limits.tokens_per_minute
+                ),
+                format!("Wait {retry_after} s. One token serves many calls until it expires."),
+            )
+        };
+        self.answer(exchange.connection, wire::refusal_line(&refusal))
+    }
+
+    /// A refusal needs no record to be given; the record is attempted all the same.
+    fn record_refusal(
+        &self,
+        exchange: &Exchange,
+        account: Option<&Account>,
+        code: Code,
+        suppressed: u32,
+    ) {
+        let lifespan = exchange.request.lifespan().map(ToString::to_string);
+        let remembered = self.remembered(exchange.connection.caller, &exchange.engine);
+        let event = exchange.event(
+            account.or(remembered.as_deref()),
+            Outcome::Refused {
+                code,
+                lifespan,
+                suppressed,
+            },
+        );
+        self.record(&exchange.engine, &event);
+    }
+
+    /// Records a request that couldn't be read, or a connection that had no place.
+    pub(super) fn record_unread(&self, caller: Caller, code: Code) {
+        if let Some(suppressed) = self.pay_unknown(caller, code) {
+            self.record_without_request(caller, code, suppressed);
+        }
+    }
+
+    /// Records what floods of refusals left to record; with `all`, also what
+    /// came a moment ago.
+    pub(super) fn record_suppressed(&self, all: bool) {
+        for last in self.quotas.unrecorded(Instant::now(), all) {
+            self.record_without_request(last.caller, last.code, last.others);
+        }
+    }
+
+    fn record_without_request(&self, caller: Caller, code: Code, suppressed: u32) {
+        let engine = self.engine();
+        let account = self.remembered(caller, &engine);
+        let event = Event {
+            caller,
+            user: account.as_deref().map(|account| account.name.as_str()),
+            operation: "-",
+            target: None,
+            outcome: Outcome::Refused {
+                code,
+                lifespan: None,
+                suppressed,
+            },
+        };
+        self.record(&engine, &event);
+    }
+
+    /// The caller's account, where nobody has to be asked for it.
+    fn remembered(&self, caller: Caller, engine: &Engine) -> Found {
+        let sought = Sought::by(&engine.config.policy, Who::Uid(caller.uid));
+        self.directory.remembered(&sought, Instant::now()).flatten()
+    }
+
+    fn record(&self, engine: &Engine, event: &Event) {
+        if let Err(why) = engine.recorder.record(event) {
+            self.complain(format_args!(
+                "the audit record of a refusal was lost: {why}"
+            ));
+        }
+    }
+
+    /// A request whose caller has no account, or that has no form, is paid for
+    /// by the caller's own rate if it's known, or by the one that all others
+    /// share. Says whether its refusal is to be recorded now, and standing for
+    /// how many others.
+    fn pay_unknown(&self, caller: Caller, code: Code) -> Option<u32> {
+        let engine = self.engine();
+        let sought = Sought::by(&engine.config.policy, Who::Uid(caller.uid));
+        let now = Instant::now();
+        let payer = match self.directory.acquaintance(&sought, now) {
+            Acquaintance::Account => Payer::User(caller.uid),
+            Acquaintance::NoAccount | Acquaintance::Unknown => Payer::Strangers,
+        };
+        match self.quotas.take(payer, &engine.config.limits, now) {
+            Ok(()) => Some(0),
+            Err(TooFast { .. }) => self.quotas.note(payer, caller, code, now),
+        }
+    }
+}
+
+pub(super) fn no_account(uid: u32) -> Refusal {
+    Refusal::new(
+        Code::UnknownUser,
+        format!("There is no account with uid {uid} on this machine."),
+        "Call as a user that `getent passwd` knows, from outside a user namespace.",
+    )
+}
+
+pub(super) fn no_directory(why: Unavailable) -> Refusal {
+    let what = match why {
+        Unavailable::NoRoom => {
+            "Too many account look-ups are waiting for the account service.".to_owned()
+        }
+        Unavailable::TimedOut => "The account service did not answer in time.".to_owned(),
+        Unavailable::Failed(errno) => format!("The account service failed: {}.", errno.desc()),
+    };
+    Refusal {
+        retry_after: Some(5),
+        ..Refusal::new(
+            Code::Busy,
+            what,
+            "Try again in a moment; if it lasts, ask your administrator to look at sssd or nslcd.",
+        )
+    }
+}

@@ -1,0 +1,260 @@
+//! Requests: what a line asks for, and the line that asks for it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Code, Refusal, VERSION, line, shorten};
+
+/// What a caller asks for: `{"v":1,"op":"issue","lifespan":600}`.
+///
+/// A number or a word is taken for `lifespan`: the word is read by the rules
+/// of [`crate::token::lifespan`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A token for the caller, or with `target` for another user.
+    Issue {
+        /// As it was asked for; none asks for the policy's default.
+        lifespan: Option<LifespanWord>,
+        /// The user named in `for`.
+        target: Option<String>,
+    },
+    /// The daemon's public keys as a JWKS.
+    Jwks,
+    /// What the policy gives the caller.
+    Whoami,
+    /// Is anybody there.
+    Ping,
+}
+
+/// A lifespan as it stands in a request: a number of seconds, or a word such
+/// as `12h` or `max`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum LifespanWord {
+    /// Seconds.
+    Seconds(i64),
+    /// A word, as on the command line.
+    Word(String),
+}
+
+impl fmt::Display for LifespanWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Seconds(seconds) => seconds.fmt(f),
+            Self::Word(word) => word.fmt(f),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for LifespanWord {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// Numbers that no lifespan can be are kept as words: they are refused
+        /// as a lifespan, not as JSON.
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = LifespanWord;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of seconds or a string such as \"12h\"")
+            }
+            fn visit_i64<E>(self, seconds: i64) -> Result<LifespanWord, E> {
+                Ok(LifespanWord::Seconds(seconds))
+            }
+            fn visit_u64<E>(self, seconds: u64) -> Result<LifespanWord, E> {
+                Ok(i64::try_from(seconds).map_or_else(
+                    |_| LifespanWord::Word(seconds.to_string()),
+                    LifespanWord::Seconds,
+                ))
+            }
+            fn visit_f64<E>(self, seconds: f64) -> Result<LifespanWord, E> {
+                Ok(LifespanWord::Word(seconds.to_string()))
+            }
+            fn visit_str<E>(self, word: &str) -> Result<LifespanWord, E> {
+                Ok(LifespanWord::Word(word.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// The operations that this daemon knows, each with the fields that it takes
+/// beside `v` and `op`.
+const OPERATIONS: [(&str, &[&str]); 4] = [
+    ("issue", &["lifespan", "for"]),
+    ("whoami", &[]),
+    ("jwks", &[]),
+    ("ping", &[]),
+];
+
+/// The fields that hold a string, if anything.
+const TEXTS: [&str; 1] = ["for"];
+
+/// The shape of a request on the wire: every field of every operation.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Frame<'a> {
+    v: u32,
+    #[serde(borrow)]
+    op: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lifespan: Option<LifespanWord>,
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+}
+
+impl Frame<'_> {
+    /// The fields that are there beside `v` and `op`.
+    fn fields(&self) -> impl Iterator<Item = &'static str> {
+        [
+            ("lifespan", self.lifespan.is_some()),
+            ("for", self.target.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, is_there)| is_there.then_some(name))
+    }
+}
+
+impl Request {
+    /// The operation's name on the wire.
+    pub const fn operation(&self) -> &'static str {
+        match self {
+            Self::Issue { .. } => "issue",
+            Self::Jwks => "jwks",
+            Self::Whoami => "whoami",
+            Self::Ping => "ping",
+        }
+    }
+
+    /// The lifespan that is asked for, where one is.
+    pub const fn lifespan(&self) -> Option<&LifespanWord> {
+        match self {
+            Self::Issue { lifespan, .. } => lifespan.as_ref(),
+            Self::Jwks | Self::Whoami | Self::Ping => None,
+        }
+    }
+
+    /// The user whom a service asks for.
+    pub fn target(&self) -> Option<&str> {
+        match self {
+            Self::Issue { target, .. } => target.as_deref(),
+            Self::Jwks | Self::Whoami | Self::Ping => None,
+        }
+    }
+
+    /// Reads one line, without its newline.
+    ///
+    /// Errors are `malformed_request`, `unsupported_version` and
+    /// `unknown_operation`; a field that isn't known, or doesn't belong to the
+    /// operation, is named.
+    pub fn parse(line: &[u8]) -> Result<Self, Refusal> {
+        // serde would take a list, too, for a frame: its members by their order.
+        if line.trim_ascii_start().first() != Some(&b'{') {
+            return Err(malformed("it is no JSON object"));
+        }
+        let frame: Frame<'_> = serde_json::from_slice(line).map_err(|e| explain(line, &e))?;
+        if frame.v != VERSION {
+            return Err(unsupported_version(&frame.v.to_string()));
+        }
+        let op = frame.op.as_ref();
+        let fields = fields_of(op).ok_or_else(|| unknown_operation(op))?;
+        if let Some(stray) = frame.fields().find(|field| !fields.contains(field)) {
+            return Err(malformed(&format!(
+                "the operation {op} takes no field \"{stray}\""
+            )));
+        }
+        Ok(match op {
+            "issue" => Self::Issue {
+                lifespan: frame.lifespan,
+                target: frame.target,
+            },
+            "whoami" => Self::Whoami,
+            "jwks" => Self::Jwks,
+            "ping" => Self::Ping,
+            other => return Err(unknown_operation(other)),
+        })
+    }
+
+    /// The line that asks for this, newline included.
+    pub fn to_line(&self) -> Vec<u8> {
+        let bare = Frame {
+            v: VERSION,
+            op: self.operation().into(),
+            ..Frame::default()
+        };
+        let frame = match self {
+            Self::Issue { lifespan, target } => Frame {
+                lifespan: lifespan.clone(),
+                target: target.clone(),
+                ..bare
+            },
+            Self::Jwks | Self::Whoami | Self::Ping => bare,
+        };
+        line(&frame, 128)
+    }
+}
+
+fn fields_of(op: &str) -> Option<&'static [&'static str]> {
+    let known = OPERATIONS.iter().find(|(name, _)| *name == op);
+    known.map(|(_, fields)| *fields)
+}
+
+/// A request of another version or operation may well have fields that we
+/// don't know: its version and operation are what to tell it of. Then come
+/// fields that hold what they can't hold; the rest is the reader's to say.
+fn explain(line: &[u8], error: &serde_json::Error) -> Refusal {
+    use serde_json::Value;
+    let Ok(fields) = serde_json::from_slice::<serde_json::Map<String, Value>>(line) else {
+        return malformed(&shorten(&error.to_string()));
+    };
+    match fields.get("v") {
+        None | Some(Value::Null) => return malformed("the field \"v\" is missing"),
+        Some(v) if v.as_u64() != Some(u64::from(VERSION)) => {
+            return unsupported_version(&shorten(&v.to_string()));
+        }
+        Some(_) => {}
+    }
+    match fields.get("op") {
+        None | Some(Value::Null) => return malformed("the field \"op\" is missing"),
+        Some(Value::String(op)) if fields_of(op).is_none() => return unknown_operation(op),
+        Some(Value::String(_)) => {}
+        Some(_) => return malformed("the field \"op\" must be a string"),
+    }
+    if let Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)) = fields.get("lifespan") {
+        return malformed("the field \"lifespan\" must be a number of seconds or a string");
+    }
+    let is_text = |value: &Value| matches!(value, Value::Null | Value::String(_));
+    let mistyped = TEXTS
+        .iter()
+        .find(|name| fields.get(**name).is_some_and(|value| !is_text(value)));
+    match mistyped {
+        Some(name) => malformed(&format!("the field \"{name}\" must be a string")),
+        None => malformed(&shorten(&error.to_string())),
+    }
+}
+
+fn malformed(what: &str) -> Refusal {
+    Refusal::new(
+        Code::MalformedRequest,
+        format!("The request can't be read: {what}."),
+        "Send one JSON object a line, such as {\"v\":1,\"op\":\"issue\"}: see slurm-tokend(7).",
+    )
+}
+
+fn unsupported_version(found: &str) -> Refusal {
+    Refusal::new(
+        Code::UnsupportedVersion,
+        format!("The request has protocol version {found}; this daemon speaks version {VERSION}."),
+        "Use a client of the same release as the daemon.",
+    )
+}
+
+fn unknown_operation(found: &str) -> Refusal {
+    let [known @ .., last] = OPERATIONS.map(|(name, _)| name);
+    let known = known.join(", ");
+    Refusal::new(
+        Code::UnknownOperation,
+        format!("There is no operation {:?}.", shorten(found)),
+        format!("This daemon knows {known} and {last}."),
+    )
+}
