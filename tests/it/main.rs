@@ -22,6 +22,7 @@ mod limits;
 mod node;
 mod peer;
 mod private_host;
+mod python;
 mod readme;
 mod reloading;
 mod run;
