@@ -23,6 +23,7 @@ mod limits;
 mod node;
 mod peer;
 mod private_host;
+mod python;
 mod readme;
 mod reloading;
 mod run;
