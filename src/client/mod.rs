@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! args ▶ ask ▶ answer ▶ format ▶ standard output
+//!         │               keep ▶ a file
 //!         │               run ▶ another program
 //!         └─▶ failure ▶ terminal ▶ standard error
 //! ```
@@ -26,6 +27,8 @@ mod failure;
 mod format;
 /// What `--help` prints.
 mod help;
+/// `slurm-token keep`: a file that always holds a valid token.
+mod keep;
 /// `slurm-token run`: a command with a token in its environment.
 mod run;
 /// Where the daemon listens, and whether it's the daemon that does.
@@ -76,6 +79,7 @@ fn run(command: Command) -> Result<(), Failure> {
             }
             Ok(())
         }
+        Command::Keep { asking, keeping } => keep::keep(&asking, &keeping),
         Command::Run { asking, words } => Err(run::run(&words, &get(&asking)?)),
         Command::Whoami { daemon, json } => {
             let standing: Standing = daemon.ask(&Request::Whoami)?;

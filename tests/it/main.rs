@@ -17,6 +17,7 @@ mod frames;
 mod hostile;
 mod identity;
 mod jwt;
+mod keep;
 mod keys;
 mod limits;
 mod node;
