@@ -31,4 +31,5 @@ mod slurm;
 mod starting;
 mod state;
 mod stopping;
+mod tokens;
 mod waiting;
