@@ -1,5 +1,5 @@
-//! The program `slurm-tokenctl`: makes, publishes and checks keys, and asks the
-//! running daemon what only administrators may.
+//! The program `slurm-tokenctl`: makes, publishes and checks keys, looks into
+//! tokens, and asks the running daemon what only administrators may.
 //!
 //! What a script wants goes to standard output, words go to standard error.
 //! Exit status: 0 done or all well, 1 failed or findings, 2 wrong usage.
@@ -8,8 +8,10 @@ mod daemon;
 mod jwks;
 mod key;
 mod lint;
+mod site;
 mod telling;
 mod times;
+mod token;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -43,6 +45,9 @@ enum Command {
     /// Make, join and check sets of public keys for slurmctld
     #[command(subcommand)]
     Jwks(jwks::Command),
+    /// Sign, check and look into single tokens, without the daemon
+    #[command(subcommand)]
+    Token(token::Command),
     /// Say how the daemon is
     Status(daemon::StatusOf),
     /// Say who holds tokens, from where, and who is blocked
@@ -117,6 +122,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Key(command) => key::run(command, &trust()?),
         Command::Jwks(command) => jwks::run(command, &trust()?),
+        Command::Token(command) => token::run(command, &cli.slurm_user, &trust()?),
         Command::Status(status) => status.run(),
         Command::Sessions(sessions) => sessions.run(),
         Command::Block(block) => block.run(),

@@ -33,4 +33,5 @@ mod slurm;
 mod starting;
 mod state;
 mod stopping;
+mod tokens;
 mod waiting;
