@@ -182,7 +182,7 @@ impl Directory {
         let admin_group = policy.admin_group.clone();
         let work = move || {
             let wanted = groups.len();
-            let names = look_up_names(&slurm_user, users, groups)?;
+            let mut names = look_up_names(&slurm_user, users, groups)?;
             // Callers are refused for what is missing, and it may be there in a moment.
             let keep = if names.slurm_uid.is_some() && names.groups.len() == wanted {
                 keep
