@@ -8,6 +8,7 @@ use lexopt::Arg;
 use super::ask::Daemon;
 use super::failure::Failure;
 use super::format::Format;
+use super::keep::Keeping;
 use super::socket::{Choice, Cluster};
 use super::terminal::plain;
 use crate::token::lifespan::Lifespan;
@@ -18,18 +19,20 @@ use crate::wire::LifespanWord;
 pub(super) enum Verb {
     Token,
     Run,
+    Keep,
     Whoami,
 }
 
 impl Verb {
     /// Those that have a word.
-    const NAMED: [Self; 2] = [Self::Run, Self::Whoami];
+    const NAMED: [Self; 3] = [Self::Run, Self::Keep, Self::Whoami];
 
     /// The word.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Token => "slurm-token",
             Self::Run => "run",
+            Self::Keep => "keep",
             Self::Whoami => "whoami",
         }
     }
@@ -51,6 +54,10 @@ pub(super) enum Command {
     Run {
         asking: Asking,
         words: Vec<OsString>,
+    },
+    Keep {
+        asking: Asking,
+        keeping: Keeping,
     },
     Whoami {
         daemon: Daemon,
@@ -76,15 +83,19 @@ enum Slot {
     Format,
     Socket,
     Wait,
+    File,
+    Exec,
+    Once,
 }
 
 impl Slot {
     /// With which verbs it has a meaning.
     const fn verbs(self) -> &'static [Verb] {
         match self {
-            Self::Lifespan | Self::Target => &[Verb::Token, Verb::Run],
-            Self::Format => &[Verb::Token, Verb::Whoami],
-            Self::Socket | Self::Wait => &[Verb::Token, Verb::Run, Verb::Whoami],
+            Self::Lifespan | Self::Target => &[Verb::Token, Verb::Run, Verb::Keep],
+            Self::Format => &[Verb::Token, Verb::Keep, Verb::Whoami],
+            Self::Socket | Self::Wait => &[Verb::Token, Verb::Run, Verb::Keep, Verb::Whoami],
+            Self::File | Self::Exec | Self::Once => &[Verb::Keep],
         }
     }
 }
@@ -102,7 +113,7 @@ enum Takes {
 type Long = (&'static str, Slot, Takes);
 
 /// Every long option but `--help` and `--version`.
-const OPTIONS: [Long; 7] = [
+const OPTIONS: [Long; 10] = [
     ("--lifespan", Slot::Lifespan, Takes::Value),
     ("--for", Slot::Target, Takes::Value),
     ("--format", Slot::Format, Takes::Value),
@@ -110,6 +121,9 @@ const OPTIONS: [Long; 7] = [
     ("--socket", Slot::Socket, Takes::Value),
     ("--cluster", Slot::Socket, Takes::Value),
     ("--wait", Slot::Wait, Takes::MaybeValue),
+    ("--file", Slot::File, Takes::Value),
+    ("--exec", Slot::Exec, Takes::Value),
+    ("--once", Slot::Once, Takes::Nothing),
 ];
 
 /// How long `--wait` waits where it doesn't say.
@@ -125,6 +139,9 @@ struct Given {
     format: Option<Format>,
     socket: Option<Choice>,
     wait: Option<Duration>,
+    file: Option<PathBuf>,
+    exec: Option<OsString>,
+    once: bool,
     /// The command that `run` is to run.
     words: Vec<OsString>,
 }
@@ -155,9 +172,12 @@ impl Given {
                 let cluster = named(name, Cluster::from_str(&word()?))?;
                 self.socket = Some(Choice::Cluster(cluster));
             }
+            "--once" => self.once = true,
             "--wait" if value.is_empty() => self.wait = Some(WAIT),
             "--wait" => self.wait = Some(named(name, time(&word()?))?),
             _ if value.is_empty() => return usage(format!("{name} is empty")),
+            "--file" => self.file = Some(PathBuf::from(value)),
+            "--exec" => self.exec = Some(value),
             _ => self.socket = Some(Choice::Path(PathBuf::from(value))),
         }
         Ok(())
@@ -208,6 +228,20 @@ impl Given {
                 asking,
                 words: self.words,
             },
+            Verb::Keep => {
+                let Some(file) = self.file else {
+                    return usage("keep needs a file: slurm-token keep --file FILE");
+                };
+                Command::Keep {
+                    asking,
+                    keeping: Keeping {
+                        file,
+                        format: self.format.unwrap_or(Format::Raw),
+                        exec: self.exec,
+                        once: self.once,
+                    },
+                }
+            }
             Verb::Whoami => Command::Whoami {
                 daemon: asking.daemon,
                 json: only_json(verb, self.format)?,
@@ -663,6 +697,26 @@ mod tests {
                 "{args:?}"
             );
         }
+    }
+
+    #[test]
+    fn keep_writes_the_raw_token_unless_told_otherwise() {
+        for (args, format) in [
+            (&["keep", "--file=f"][..], Format::Raw),
+            (&["keep", "--file=f", "--format=header"], Format::Header),
+        ] {
+            match command(args).unwrap() {
+                Command::Keep { keeping, .. } => assert_eq!(keeping.format, format),
+                other => panic!("keeps nothing: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn keep_needs_a_file() {
+        assert!(complaint(&["keep"]).starts_with("keep needs a file"));
+        assert_eq!(complaint(&["keep", "--file="]), "--file is empty");
+        assert_eq!(complaint(&["--file=f"]), "--file goes with keep");
     }
 
     #[test]

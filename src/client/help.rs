@@ -5,6 +5,7 @@ pub(super) const fn of(verb: Verb) -> &'static str {
     match verb {
         Verb::Token => TOKEN,
         Verb::Run => RUN,
+        Verb::Keep => KEEP,
         Verb::Whoami => WHOAMI,
     }
 }
@@ -17,6 +18,7 @@ Prints a short-lived Slurm token for you as SLURM_JWT=TOKEN.
 
 Commands, each with a --help of its own:
   run      run a command with a token in its environment
+  keep     keep a file that always holds a valid token
   whoami   say what the policy of this machine gives you
 
 Options:
@@ -65,6 +67,34 @@ Examples:
   slurm-token run squeue --me
   slurm-token run --lifespan 5m -- ./submit.py --dry-run
   slurm-token run sh -c 'squeue --me && sinfo'
+";
+
+const KEEP: &str = "\
+Usage: slurm-token keep --file FILE [OPTION]...
+
+Keeps a file that always holds a valid token: written at once, and replaced by a
+new one at four fifths of its life, until SIGTERM or SIGINT.
+
+  --file FILE      the file; only you can read it. Its directory must be one that
+                   nobody else can write to; if it isn't there, it's made
+  --format FORMAT  how the token is written: raw (default), env, export, json,
+                   header, curl; --json is short for --format json
+  --exec COMMAND   run this by sh -c after each renewal, with SLURM_TOKEN_FILE and
+                   SLURM_TOKEN_EXPIRES_AT in its environment
+  --once           write the file once, and end
+
+The options of slurm-token --help that say which token and from whom: --lifespan,
+--for, --socket, --cluster, --wait. While the daemon is away, what is in the file
+stays, and the daemon is asked again and again; --wait matters with --once.
+
+Exit status: 0 ended by a signal, or done with --once; 1 the file can't be written
+or another process keeps it, or with --once the command failed; 2 usage; 3 daemon
+not reached, with --once; 4 refused: at the start, or when nothing valid is left.
+
+Examples:
+  slurm-token keep --file $XDG_RUNTIME_DIR/slurm-token &
+  slurm-token keep --once --lifespan 8h --file ~/.slurm-token
+  systemctl --user enable --now slurm-token-keep
 ";
 
 const WHOAMI: &str = "\

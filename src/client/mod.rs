@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! args ▶ ask ▶ answer ▶ format ▶ standard output
+//!         │               keep ▶ a file
 //!         │               run ▶ another program
 //!         └─▶ failure ▶ terminal ▶ standard error
 //! ```
@@ -26,6 +27,8 @@ mod failure;
 mod format;
 /// What `--help` prints.
 mod help;
+/// `slurm-token keep`: a file that always holds a valid token.
+mod keep;
 /// `slurm-token run`: a command with a token in its environment.
 mod run;
 /// Where the daemon listens, and whether it's the daemon that does.
@@ -37,6 +40,8 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use serde::Deserialize;
+
 use crate::report::Problem;
 use crate::wire::{Issued, Request, Standing};
 use answer::{Caller, Expected};
@@ -44,6 +49,7 @@ use args::{Asking, Command};
 use format::Format;
 
 pub use failure::Failure;
+pub(crate) use terminal::plain;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -76,6 +82,7 @@ fn run(command: Command) -> Result<(), Failure> {
             }
             Ok(())
         }
+        Command::Keep { asking, keeping } => keep::keep(&asking, &keeping),
         Command::Run { asking, words } => Err(run::run(&words, &get(&asking)?)),
         Command::Whoami { daemon, json } => {
             let standing: Standing = daemon.ask(&Request::Whoami)?;
@@ -86,6 +93,14 @@ fn run(command: Command) -> Result<(), Failure> {
             })
         }
     }
+}
+
+/// The daemon's answer to a request of another program's.
+pub(crate) fn ask<T: for<'de> Deserialize<'de>>(
+    socket: &Path,
+    request: &Request,
+) -> Result<T, Failure> {
+    ask::ask(socket, request)
 }
 
 /// A new token, and the one that was asked for.

@@ -8,7 +8,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod administration;
 mod audit;
+mod blocking;
 mod client;
 mod crowd;
 mod directory;
@@ -17,11 +19,13 @@ mod frames;
 mod hostile;
 mod identity;
 mod jwt;
+mod keep;
 mod keys;
 mod limits;
 mod node;
 mod peer;
 mod private_host;
+mod python;
 mod readme;
 mod reloading;
 mod run;
@@ -29,6 +33,7 @@ mod slurm;
 mod starting;
 mod state;
 mod stopping;
+mod tokens;
 mod units;
 mod waiting;
 mod watchdog;
