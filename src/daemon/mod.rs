@@ -171,6 +171,10 @@ pub fn main() -> ExitCode {
             for problem in &problems.0 {
                 tell(format_args!("{problem}"));
             }
+            if let Some(first) = problems.0.first() {
+                // `systemctl status` shows it for as long as the start fails.
+                notify(&[NotifyState::Status(&format!("not started: {first}"))]);
+            }
             ExitCode::FAILURE
         }
     }
