@@ -11,6 +11,7 @@
 mod audit;
 mod client;
 mod crowd;
+mod curl;
 mod directory;
 mod documents;
 mod frames;
