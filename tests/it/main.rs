@@ -8,7 +8,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod administration;
 mod audit;
+mod blocking;
 mod client;
 mod crowd;
 mod curl;
@@ -32,4 +34,5 @@ mod slurm;
 mod starting;
 mod state;
 mod stopping;
+mod tokens;
 mod waiting;
