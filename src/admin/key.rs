@@ -10,7 +10,7 @@ use rsa::pkcs8::{EncodePrivateKey, LineEnding};
 
 use super::{Failure, print, say};
 use crate::keys::file::{SecretBytes, Trust, quoted, read_key, read_public};
-use crate::keys::format::{self, Caution, PublicKey, Rejection, signing_key};
+use crate::keys::format::{self, Caution, PublicKey, Rejection, SigningKey, signing_key};
 use crate::keys::jwk::private_jwk;
 use crate::keys::jwks::Jwk;
 use crate::keys::{Algorithm, Kid, file, store};
@@ -18,6 +18,8 @@ use crate::report::Problem;
 
 /// Nobody needs to write to a key, its owner included.
 const KEY_MODE: u32 = 0o400;
+/// The length of an RSA key, in bits, unless another is asked for.
+pub(super) const USUAL_BITS: usize = 2048;
 /// A copy for another program.
 const JWK_MODE: u32 = 0o600;
 
@@ -164,28 +166,13 @@ impl Generate {
     }
 
     fn rs256(&self, trust: &Trust) -> Result<(), Failure> {
-        let bits = self.bits.unwrap_or(2048);
+        let bits = self.bits.unwrap_or(USUAL_BITS);
         if ![2048, 3072, 4096].contains(&bits) {
             return Err(Failure::Usage(
                 "RS256 takes --bits 2048, 3072 or 4096".into(),
             ));
         }
-        let failed = |_| {
-            Problem::at(
-                &self.out,
-                "no RSA key could be made",
-                "check that the kernel's getrandom works",
-            )
-        };
-        let pair = RsaPrivateKey::new(&mut OsRng, bits).map_err(failed)?;
-        let pem = pair
-            .to_pkcs8_pem(LineEnding::LF)
-            .map_err(|_| failed(rsa::Error::Internal))?;
-        let pem = SecretBytes::new(pem.as_bytes().to_vec());
-        // Read by the library that will sign with it before anybody relies on it.
-        let key = signing_key(&pem, Algorithm::Rs256, None).map_err(|r| r.at(&self.out))?;
-        store::create_new(&self.out, pem.as_slice(), KEY_MODE, trust)?;
-
+        let key = make_rs256(&self.out, bits, trust)?;
         let file = quoted(&self.out);
         let kid = key.kid();
         say(format_args!(
@@ -245,6 +232,26 @@ impl Generate {
         let path = std::path::absolute(&self.out).unwrap_or_else(|_| self.out.clone());
         path.display().to_string()
     }
+}
+
+/// Makes an RSA key in a file of its own.
+pub(super) fn make_rs256(path: &Path, bits: usize, trust: &Trust) -> Result<SigningKey, Problem> {
+    let failed = |_| {
+        Problem::at(
+            path,
+            "no RSA key could be made",
+            "check that the kernel's getrandom works",
+        )
+    };
+    let pair = RsaPrivateKey::new(&mut OsRng, bits).map_err(failed)?;
+    let pem = pair
+        .to_pkcs8_pem(LineEnding::LF)
+        .map_err(|_| failed(rsa::Error::Internal))?;
+    let pem = SecretBytes::new(pem.as_bytes().to_vec());
+    // Read by the library that will sign with it before anybody relies on it.
+    let key = signing_key(&pem, Algorithm::Rs256, None).map_err(|r| r.at(path))?;
+    store::create_new(path, pem.as_slice(), KEY_MODE, trust)?;
+    Ok(key)
 }
 
 /// So many random bytes, of which the last is no white space: a copy that

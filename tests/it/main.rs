@@ -30,6 +30,7 @@ mod python;
 mod readme;
 mod reloading;
 mod run;
+mod setup;
 mod slurm;
 mod starting;
 mod state;
