@@ -64,13 +64,14 @@ pub(super) struct Setup {
     dry_run: bool,
 }
 
-/// A name that can stand in file names and in a unit's.
+/// A name that can stand in file names, in a unit's, and in that of a user:
+/// slurm-tokend-NAME, of which systemd takes 31 characters.
 fn cluster(name: &str) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !name.is_empty() && name.len() <= 40 && name.chars().all(fits) && !name.starts_with('-') {
+    if !name.is_empty() && name.len() <= 18 && name.chars().all(fits) && !name.starts_with('-') {
         Ok(name.to_owned())
     } else {
-        Err("a cluster's name has 1 to 40 letters, digits, '_' and '-'".into())
+        Err("a cluster's name has 1 to 18 letters, digits, '_' and '-'".into())
     }
 }
 
