@@ -22,6 +22,7 @@ mod jwt;
 mod keep;
 mod keys;
 mod limits;
+mod metrics;
 mod node;
 mod peer;
 mod private_host;
