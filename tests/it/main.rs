@@ -22,6 +22,7 @@ mod jwt;
 mod keep;
 mod keys;
 mod limits;
+mod logs;
 mod metrics;
 mod node;
 mod peer;

@@ -92,7 +92,7 @@ fn what_happened_is_counted() {
     assert!(age.parse::<u64>().unwrap() < 600, "{age}");
 }
 
-/// Prometheus's own reader, which refuses whatever OpenMetrics doesn't allow.
+/// Prometheus's own reader, which refuses whatever the standard doesn't allow.
 #[test]
 fn the_text_is_open_metrics() {
     const READ: &str = "
