@@ -23,6 +23,7 @@ mod interop;
 mod jwt;
 mod keep;
 mod keys;
+mod killed;
 mod limits;
 mod logs;
 mod metrics;
