@@ -14,6 +14,7 @@ mod blocking;
 mod client;
 mod completions;
 mod crowd;
+mod curl;
 mod directory;
 mod documents;
 mod frames;
