@@ -17,6 +17,16 @@ function __slurm_tokenctl_at
                 set at 'jwks'
             case ':token'
                 set at 'token'
+            case ':status'
+                set at 'status'
+            case ':sessions'
+                set at 'sessions'
+            case ':block'
+                set at 'block'
+            case ':unblock'
+                set at 'unblock'
+            case ':metrics'
+                set at 'metrics'
             case ':help'
                 set at 'help'
             case ':--slurm-user'
@@ -73,6 +83,16 @@ function __slurm_tokenctl_at
                 set value 1
             case 'token inspect:--slurm-user'
                 set value 1
+            case 'status:--slurm-user' 'status:--socket' 'status:--config'
+                set value 1
+            case 'sessions:--slurm-user' 'sessions:--socket' 'sessions:--config'
+                set value 1
+            case 'block:--for' 'block:--slurm-user' 'block:--reason' 'block:--socket' 'block:--config'
+                set value 1
+            case 'unblock:--slurm-user' 'unblock:--socket' 'unblock:--config'
+                set value 1
+            case 'metrics:--out' 'metrics:--slurm-user' 'metrics:--socket' 'metrics:--config'
+                set value 1
         end
     end
     test "$at" = "$argv[1]"
@@ -84,6 +104,11 @@ complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -s V -l version -d 'Print
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a key -d 'Make a key, or show what is public of one'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a jwks -d 'Make, join and check sets of public keys for slurmctld'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a token -d 'Sign, check and look into single tokens, without the daemon'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a status -d 'Say how the daemon is'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a sessions -d 'Say who holds tokens, from where, and who is blocked'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a block -d 'Give a user no more tokens on this node, from now on'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a unblock -d 'Lift a user\'s block'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a metrics -d 'Print what the daemon has counted'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a help -d 'Print this message or the help of the given subcommand(s)'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "key"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "key"' -s h -l help -d 'Print help'
@@ -161,4 +186,34 @@ complete -c slurm-tokenctl -n '__slurm_tokenctl_at "token inspect"' -l json -d '
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "token inspect"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "token inspect"' -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "token help"' -x -a "sign\t'Sign a token for any user, past the daemon' verify\t'Say whether a token is genuine and valid' inspect\t'Show what is in a token, and what Slurm would say to it, without any key'"
-complete -c slurm-tokenctl -n '__slurm_tokenctl_at "help"' -x -a "key\t'Make a key, or show what is public of one' jwks\t'Make, join and check sets of public keys for slurmctld' token\t'Sign, check and look into single tokens, without the daemon'"
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "status"' -l json -d 'As JSON'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "status"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "status"' -l socket -r -F -d 'Ask at this socket'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "status"' -l config -r -F -d 'Ask the daemon of this configuration'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "status"' -s h -l help -d 'Print help'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "sessions"' -l json -d 'As JSON'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "sessions"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "sessions"' -l socket -r -F -d 'Ask at this socket'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "sessions"' -l config -r -F -d 'Ask the daemon of this configuration'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "sessions"' -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "sessions"' -x -a '(__fish_complete_users)'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "block"' -l for -x -a "30s 1m 10m" -d 'For how long, such as 2h or 7d'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "block"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "block"' -l reason -x -d 'Why, for administrators and the log'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "block"' -l json -d 'As JSON'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "block"' -l socket -r -F -d 'Ask at this socket'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "block"' -l config -r -F -d 'Ask the daemon of this configuration'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "block"' -s h -l help -d 'Print help'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "block"' -x -a '(__fish_complete_users)'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "unblock"' -l json -d 'As JSON'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "unblock"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "unblock"' -l socket -r -F -d 'Ask at this socket'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "unblock"' -l config -r -F -d 'Ask the daemon of this configuration'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "unblock"' -s h -l help -d 'Print help'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "unblock"' -x -a '(__fish_complete_users)'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "metrics"' -l out -r -F -d 'Write them to this file, by rename, in the older text format, which the...'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "metrics"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "metrics"' -l socket -r -F -d 'Ask at this socket'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "metrics"' -l config -r -F -d 'Ask the daemon of this configuration'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "metrics"' -s h -l help -d 'Print help'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "help"' -x -a "key\t'Make a key, or show what is public of one' jwks\t'Make, join and check sets of public keys for slurmctld' token\t'Sign, check and look into single tokens, without the daemon' status\t'Say how the daemon is' sessions\t'Say who holds tokens, from where, and who is blocked' block\t'Give a user no more tokens on this node, from now on' unblock\t'Lift a user\'s block' metrics\t'Print what the daemon has counted'"
