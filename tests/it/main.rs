@@ -36,4 +36,6 @@ mod starting;
 mod state;
 mod stopping;
 mod tokens;
+mod units;
 mod waiting;
+mod watchdog;
