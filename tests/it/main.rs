@@ -24,6 +24,8 @@ mod jwt;
 mod keep;
 mod keys;
 mod limits;
+mod logs;
+mod metrics;
 mod node;
 mod peer;
 mod private_host;
