@@ -17,7 +17,7 @@ use crate::keys::{Algorithm, Kid, file, store};
 use crate::report::Problem;
 
 /// Nobody needs to write to a key, its owner included.
-const KEY_MODE: u32 = 0o400;
+pub(super) const KEY_MODE: u32 = 0o400;
 /// The length of an RSA key, in bits, unless another is asked for.
 pub(super) const USUAL_BITS: usize = 2048;
 /// A copy for another program.
@@ -146,6 +146,7 @@ impl JwkArgs {
         let bytes = read_key(file, trust)?;
         let jwk = private_jwk(&bytes, self.kid).map_err(|rejection| rejection.at(file))?;
         store::create_new(&out, jwk.as_slice(), JWK_MODE, trust)?;
+        drop((bytes, jwk));
         say(format_args!(
             "{}: the private key as a JWK. Whoever reads it signs tokens: it belongs into no set \
              (JWKS) and to no other machine",
@@ -172,9 +173,13 @@ impl Generate {
                 "RS256 takes --bits 2048, 3072 or 4096".into(),
             ));
         }
-        let key = make_rs256(&self.out, bits, trust)?;
+        let (pem, key) = rsa_key(bits, &self.out)?;
+        store::create_new(&self.out, pem.as_slice(), KEY_MODE, trust)?;
+        let kid = key.kid().clone();
+        // Nobody knows how long its words wait for their reader.
+        drop((pem, key));
+
         let file = quoted(&self.out);
-        let kid = key.kid();
         say(format_args!(
             "{file}: a new RS256 key of {bits} bits; its kid is {kid}\n\
              Next, name it in /etc/slurm/slurm-tokend.toml:\n  \
@@ -196,14 +201,9 @@ impl Generate {
                 "HS256 takes --bits from 256 to 512, a multiple of 8".into(),
             ));
         }
-        let secret = random_secret(bits / 8).ok_or_else(|| {
-            Problem::at(
-                &self.out,
-                "no random numbers are to be had",
-                "check that the kernel's getrandom works",
-            )
-        })?;
+        let secret = secret(bits / 8, &self.out)?;
         store::create_new(&self.out, secret.as_slice(), KEY_MODE, trust)?;
+        drop(secret);
 
         let kid = self
             .out
@@ -234,11 +234,12 @@ impl Generate {
     }
 }
 
-/// Makes an RSA key in a file of its own.
-pub(super) fn make_rs256(path: &Path, bits: usize, trust: &Trust) -> Result<SigningKey, Problem> {
+/// A new RSA key for the file `out`, as PEM and read by the library that will
+/// sign with it.
+pub(super) fn rsa_key(bits: usize, out: &Path) -> Result<(SecretBytes, SigningKey), Problem> {
     let failed = |_| {
         Problem::at(
-            path,
+            out,
             "no RSA key could be made",
             "check that the kernel's getrandom works",
         )
@@ -248,10 +249,19 @@ pub(super) fn make_rs256(path: &Path, bits: usize, trust: &Trust) -> Result<Sign
         .to_pkcs8_pem(LineEnding::LF)
         .map_err(|_| failed(rsa::Error::Internal))?;
     let pem = SecretBytes::new(pem.as_bytes().to_vec());
-    // Read by the library that will sign with it before anybody relies on it.
-    let key = signing_key(&pem, Algorithm::Rs256, None).map_err(|r| r.at(path))?;
-    store::create_new(path, pem.as_slice(), KEY_MODE, trust)?;
-    Ok(key)
+    let key = signing_key(&pem, Algorithm::Rs256, None).map_err(|r| r.at(out))?;
+    Ok((pem, key))
+}
+
+/// A new HS256 secret for the file `out`.
+pub(super) fn secret(bytes: usize, out: &Path) -> Result<SecretBytes, Problem> {
+    random_secret(bytes).ok_or_else(|| {
+        Problem::at(
+            out,
+            "no random numbers are to be had",
+            "check that the kernel's getrandom works",
+        )
+    })
 }
 
 /// So many random bytes, of which the last is no white space: a copy that

@@ -381,7 +381,8 @@ impl Plan {
             }
             Todo::Key(path) => {
                 make_directory(path.parent(), 0o700, trust)?;
-                key::make_rs256(path, key::USUAL_BITS, trust).map(drop)
+                let (pem, _) = key::rsa_key(key::USUAL_BITS, path)?;
+                store::create_new(path, pem.as_slice(), key::KEY_MODE, trust)
             }
             Todo::Publish => {
                 make_directory(Some(Path::new(PUBLISHED)), 0o755, trust)?;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::errno::Errno;
 
 use crate::account;
-use crate::audit::{Recorder, SYSLOG_SOCKET, Syslog};
+use crate::audit::{Receiver, Recorder, SYSLOG_SOCKET, Syslog};
 use crate::config::{Config, DEFAULT_SLURM_USER, Draft, KeySource, Sink};
 use crate::daemon::horizon::Horizon;
 use crate::daemon::unix_now;
@@ -107,10 +107,11 @@ impl Engine {
         let jwks = key
             .public()
             .map_or_else(JwkSet::default, |p| JwkSet::of(p, key.kid()));
-        let recorder = match config.audit.sink {
-            Sink::Syslog => Recorder::Syslog(Syslog::new(Path::new(SYSLOG_SOCKET))),
-            Sink::Stderr => Recorder::Stderr,
+        let receiver = match config.audit.sink {
+            Sink::Syslog => Receiver::Syslog(Syslog::new(Path::new(SYSLOG_SOCKET))),
+            Sink::Stderr => Receiver::Stderr,
         };
+        let recorder = Recorder::new(receiver, config.audit.format);
         Self {
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
             since: unix_now(),
