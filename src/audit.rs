@@ -53,6 +53,8 @@ pub enum Outcome<'a> {
         jti: &'a str,
         /// The rule that gave the lifespan.
         rule: Ruling,
+        /// The number of the token in whose place it was made.
+        replaces: Option<&'a str>,
     },
     /// Nothing was made.
     Refused {
@@ -88,11 +90,18 @@ impl fmt::Display for Event<'_> {
                 kid,
                 jti,
                 rule,
-            } => write!(
-                f,
-                " sun={} lifespan={lifespan} exp={exp} kid={kid} jti={jti} rule={rule}",
-                Plain(sun)
-            ),
+                replaces,
+            } => {
+                write!(
+                    f,
+                    " sun={} lifespan={lifespan} exp={exp} kid={kid} jti={jti} rule={rule}",
+                    Plain(sun)
+                )?;
+                match replaces {
+                    Some(jti) => write!(f, " replaces={}", Plain(jti)),
+                    None => Ok(()),
+                }
+            }
             Outcome::Refused {
                 code,
                 lifespan,

@@ -10,8 +10,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::answer::{Issued, Pong, Standing};
-pub use self::request::{LifespanWord, Request};
+pub use self::answer::{Issued, Pong, Standing, Verified};
+pub use self::request::{LifespanWord, Request, TokenText};
 
 /// The version that every request and every answer carries as `v`.
 pub const VERSION: u32 = 1;

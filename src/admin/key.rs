@@ -1,6 +1,6 @@
 //! `slurm-tokenctl key`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
@@ -9,10 +9,11 @@ use rsa::RsaPrivateKey;
 use rsa::pkcs8::{EncodePrivateKey, LineEnding};
 
 use super::{Failure, print, say};
-use crate::keys::file::{SecretBytes, Trust, quoted, read_key, read_public};
-use crate::keys::format::{Caution, PublicKey, Rejection, signing_key};
+use crate::keys::file::{SecretBytes, Trust, quoted};
+use crate::keys::format::{Caution, signing_key};
 use crate::keys::jwks::Jwk;
-use crate::keys::{Algorithm, Kid, file, store};
+use crate::keys::public::read_public_half;
+use crate::keys::{Algorithm, Kid, store};
 use crate::report::Problem;
 
 /// Nobody needs to write to a key, its owner included.
@@ -75,46 +76,19 @@ pub(super) fn run(command: Command, trust: &Trust) -> Result<(), Failure> {
     match command {
         Command::Generate(generate) => generate.run(trust),
         Command::Kid(source) => {
-            let key = public_half(&source.file, trust)?;
+            let key = read_public_half(&source.file, trust)?;
             Ok(print(&format!("{}\n", key.thumbprint()))?)
         }
         Command::Public(source) => {
-            let key = public_half(&source.file, trust)?;
+            let key = read_public_half(&source.file, trust)?;
             Ok(print(&key.to_spki_pem())?)
         }
         Command::Jwk { source, kid } => {
-            let key = public_half(&source.file, trust)?;
+            let key = read_public_half(&source.file, trust)?;
             let kid = kid.unwrap_or_else(|| key.thumbprint());
             Ok(print(&format!("{}\n", Jwk::new(&key, &kid).to_json()))?)
         }
     }
-}
-
-/// The public key in a PEM file. A file with a private key in it has to be as
-/// safe as the daemon wants it.
-pub(super) fn public_half(path: &Path, trust: &Trust) -> Result<PublicKey, Problem> {
-    // It may turn out to be a private key: wiped like one.
-    let bytes = SecretBytes::new(read_public(path, trust, file::MAX_KEY_FILE)?);
-    let rejection = match PublicKey::from_pem(bytes.as_slice()) {
-        Ok(key) => return Ok(key),
-        Err(Rejection::PrivateKey) => {
-            let bytes = read_key(path, trust)?;
-            match signing_key(&bytes, Algorithm::Rs256, None).map(|key| key.public().cloned()) {
-                Ok(Some(key)) => return Ok(key),
-                Ok(None) => Rejection::NotPem,
-                Err(rejection) => rejection,
-            }
-        }
-        Err(rejection) => rejection,
-    };
-    Err(match rejection {
-        Rejection::NotPem => Problem::at(
-            path,
-            rejection.what(),
-            "name an RSA key; an HS256 key has no public half, and its kid is what signing.kid says",
-        ),
-        _ => rejection.at(path),
-    })
 }
 
 impl Generate {

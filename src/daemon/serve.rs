@@ -25,6 +25,8 @@ pub(super) struct Exchange {
     pub(super) engine: Arc<Engine>,
     pub(super) connection: Connection,
     pub(super) request: Request,
+    /// For whom a service got the token that it wants refreshed, once that's known.
+    pub(super) on_behalf: Option<String>,
 }
 
 /// The connection goes on here, or somebody else has it now.
@@ -84,14 +86,22 @@ impl Daemon {
                 return self.answer(connection, wire::refusal_line(&refusal));
             }
         };
-        match request {
-            Request::Ping => self.answer(connection, pong()),
-            Request::Jwks => self.answer(connection, engine.jwks_answer.clone()),
-            Request::Whoami | Request::Issue { .. } => self.learn(Exchange {
-                engine,
-                connection,
-                request,
-            }),
+        let exchange = Exchange {
+            engine,
+            connection,
+            request,
+            on_behalf: None,
+        };
+        match exchange.request {
+            Request::Ping => self.answer(exchange.connection, pong()),
+            Request::Jwks => {
+                let answer = exchange.engine.jwks_answer.clone();
+                self.answer(exchange.connection, answer)
+            }
+            Request::Verify { .. } => self.verify(exchange),
+            Request::Issue { .. } | Request::Refresh { .. } | Request::Whoami => {
+                self.learn(exchange)
+            }
         }
     }
 
@@ -129,7 +139,8 @@ impl Daemon {
         };
         match &exchange.request {
             Request::Issue { .. } => self.issue(exchange, caller, names),
-            Request::Jwks | Request::Whoami | Request::Ping => {
+            Request::Refresh { .. } => self.refresh(exchange, caller, names),
+            Request::Verify { .. } | Request::Jwks | Request::Whoami | Request::Ping => {
                 self.quotas.settle(uid);
                 let standing = standing(&exchange.engine, &names, &caller);
                 self.answer(exchange.connection, wire::ok_line(&standing))
@@ -190,9 +201,14 @@ impl Exchange {
             caller: self.connection.caller,
             user: account.map(|account| account.name.as_str()),
             operation: self.request.operation(),
-            target: self.request.target(),
+            target: self.target(),
             outcome,
         }
+    }
+
+    /// Whom a service asks for.
+    pub(super) fn target(&self) -> Option<&str> {
+        self.request.target().or(self.on_behalf.as_deref())
     }
 }
 
@@ -200,6 +216,10 @@ fn standing(engine: &Engine, names: &Names, account: &Account) -> Standing {
     let policy = &engine.config.policy;
     let bounds = policy.bounds(names, account);
     let delegate = policy.delegate(account).ok();
+    let ruling = bounds.as_ref().ok().map(|bounds| bounds.ruling);
+    let kid = ruling
+        .and_then(|ruling| policy.kid(ruling))
+        .unwrap_or(engine.keys.main().key().kid());
     let (rule, default, max) = match &bounds {
         Ok(Bounds {
             ruling,
@@ -217,7 +237,7 @@ fn standing(engine: &Engine, names: &Names, account: &Account) -> Standing {
         default_lifespan: default,
         max_lifespan: max,
         delegate_for_groups: delegate.map(|d| d.for_groups.clone()).unwrap_or_default(),
-        kid: engine.issuer.key().kid().as_str().to_owned(),
+        kid: kid.as_str().to_owned(),
     }
 }
 

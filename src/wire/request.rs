@@ -20,12 +20,55 @@ pub enum Request {
         /// The user named in `for`.
         target: Option<String>,
     },
+    /// A new token in the place of one that hasn't expired.
+    Refresh {
+        /// The old one.
+        token: Option<TokenText>,
+    },
+    /// Is a token valid, and what does it say: given alone or as in the header
+    /// that carried it.
+    Verify {
+        /// The token alone.
+        token: Option<TokenText>,
+        /// The value of an `Authorization` header.
+        authorization: Option<TokenText>,
+    },
     /// The daemon's public keys as a JWKS.
     Jwks,
     /// What the policy gives the caller.
     Whoami,
     /// Is anybody there.
     Ping,
+}
+
+/// A token as it stands in a request, or what carries it. It's wiped when
+/// dropped, and nothing shows it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TokenText(String);
+
+impl TokenText {
+    /// Takes a text over.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TokenText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenText(..)")
+    }
+}
+
+impl Drop for TokenText {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.0);
+    }
 }
 
 /// A lifespan as it stands in a request: a number of seconds, or a word such
@@ -80,15 +123,17 @@ impl<'de> Deserialize<'de> for LifespanWord {
 
 /// The operations that this daemon knows, each with the fields that it takes
 /// beside `v` and `op`.
-const OPERATIONS: [(&str, &[&str]); 4] = [
+const OPERATIONS: [(&str, &[&str]); 6] = [
     ("issue", &["lifespan", "for"]),
+    ("refresh", &["token"]),
+    ("verify", &["token", "authorization"]),
     ("whoami", &[]),
     ("jwks", &[]),
     ("ping", &[]),
 ];
 
 /// The fields that hold a string, if anything.
-const TEXTS: [&str; 1] = ["for"];
+const TEXTS: [&str; 3] = ["for", "token", "authorization"];
 
 /// The shape of a request on the wire: every field of every operation.
 #[derive(Default, Serialize, Deserialize)]
@@ -101,6 +146,10 @@ struct Frame<'a> {
     lifespan: Option<LifespanWord>,
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     target: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token: Option<TokenText>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    authorization: Option<TokenText>,
 }
 
 impl Frame<'_> {
@@ -109,6 +158,8 @@ impl Frame<'_> {
         [
             ("lifespan", self.lifespan.is_some()),
             ("for", self.target.is_some()),
+            ("token", self.token.is_some()),
+            ("authorization", self.authorization.is_some()),
         ]
         .into_iter()
         .filter_map(|(name, is_there)| is_there.then_some(name))
@@ -120,6 +171,8 @@ impl Request {
     pub const fn operation(&self) -> &'static str {
         match self {
             Self::Issue { .. } => "issue",
+            Self::Refresh { .. } => "refresh",
+            Self::Verify { .. } => "verify",
             Self::Jwks => "jwks",
             Self::Whoami => "whoami",
             Self::Ping => "ping",
@@ -130,7 +183,7 @@ impl Request {
     pub const fn lifespan(&self) -> Option<&LifespanWord> {
         match self {
             Self::Issue { lifespan, .. } => lifespan.as_ref(),
-            Self::Jwks | Self::Whoami | Self::Ping => None,
+            _ => None,
         }
     }
 
@@ -138,7 +191,7 @@ impl Request {
     pub fn target(&self) -> Option<&str> {
         match self {
             Self::Issue { target, .. } => target.as_deref(),
-            Self::Jwks | Self::Whoami | Self::Ping => None,
+            _ => None,
         }
     }
 
@@ -168,6 +221,11 @@ impl Request {
                 lifespan: frame.lifespan,
                 target: frame.target,
             },
+            "refresh" => Self::Refresh { token: frame.token },
+            "verify" => Self::Verify {
+                token: frame.token,
+                authorization: frame.authorization,
+            },
             "whoami" => Self::Whoami,
             "jwks" => Self::Jwks,
             "ping" => Self::Ping,
@@ -188,9 +246,24 @@ impl Request {
                 target: target.clone(),
                 ..bare
             },
+            Self::Refresh { token } => Frame {
+                token: token.clone(),
+                ..bare
+            },
+            Self::Verify {
+                token,
+                authorization,
+            } => Frame {
+                token: token.clone(),
+                authorization: authorization.clone(),
+                ..bare
+            },
             Self::Jwks | Self::Whoami | Self::Ping => bare,
         };
-        line(&frame, 128)
+        // Large enough: no copy of a token stays behind.
+        let tokens = [&frame.token, &frame.authorization];
+        let room = tokens.map(|text| text.as_ref().map_or(0, |text| text.0.len()));
+        line(&frame, 128 + room.iter().sum::<usize>())
     }
 }
 

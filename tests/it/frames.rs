@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use slurm_tokend::keys::jwks::JwkSet;
-use slurm_tokend::wire::{self, Issued, Pong, Request, Standing};
+use slurm_tokend::wire::{self, Issued, Pong, Request, Standing, Verified};
 
 /// The lines of a recording after this mark.
 fn lines<'r>(recording: &'r str, mark: &str) -> Vec<&'r str> {
@@ -43,6 +43,16 @@ where
 #[test]
 fn frames_of_issue_are_read_and_written_as_recorded() {
     read_and_written_again::<Issued>("issue", include_str!("../frames/issue"));
+}
+
+#[test]
+fn frames_of_refresh_are_read_and_written_as_recorded() {
+    read_and_written_again::<Issued>("refresh", include_str!("../frames/refresh"));
+}
+
+#[test]
+fn frames_of_verify_are_read_and_written_as_recorded() {
+    read_and_written_again::<Verified>("verify", include_str!("../frames/verify"));
 }
 
 #[test]
