@@ -114,6 +114,8 @@ pub enum Ruling {
     Default,
     /// The n-th `[[policy.rule]]`, from 1.
     Rule(usize),
+    /// Root said so: `slurm-tokenctl token sign`.
+    Root,
 }
 
 impl std::fmt::Display for Ruling {
@@ -121,6 +123,7 @@ impl std::fmt::Display for Ruling {
         match self {
             Self::Default => f.write_str("default"),
             Self::Rule(n) => write!(f, "rule-{n}"),
+            Self::Root => f.write_str("root"),
         }
     }
 }
@@ -238,15 +241,33 @@ impl Policy {
         }
     }
 
+    /// Decides on a token that root signs with the key in hand, past the
+    /// daemon. For whom and for how long is root's to say; whom no token may
+    /// name is not.
+    pub fn decide_for_root(
+        &self,
+        names: &Names,
+        subject: &Account,
+        asked: Asked,
+    ) -> Result<Grant, Refusal> {
+        self.refuse_privileged(names, subject, subject.uid == 0)?;
+        self.refuse_denied(names, subject)?;
+        let max = match asked {
+            Asked::Of(lifespan) => lifespan.max(self.max_lifespan),
+            Asked::Default | Asked::Max => self.max_lifespan,
+        };
+        let bounds = Bounds {
+            ruling: Ruling::Root,
+            default: self.default_lifespan.min(max),
+            max,
+        };
+        self.grant(subject, None, bounds, asked)
+    }
+
     /// What an account may have for itself.
     pub fn bounds(&self, names: &Names, account: &Account) -> Result<Bounds, Refusal> {
         let privileged = self.refuse_privileged(names, account, true)?;
-        if is_named(names, account, &self.deny_users) {
-            return Err(not_allowed(format!(
-                "The policy denies tokens to {}.",
-                account.name
-            )));
-        }
+        self.refuse_denied(names, account)?;
         if account.uid < self.min_uid && !privileged {
             return Err(not_allowed(format!(
                 "Accounts with a uid below {} get no token, and {} has uid {}.",
@@ -390,6 +411,13 @@ impl Policy {
         Err(self.privileged(&format!("{name} (uid {uid})")))
     }
 
+    fn refuse_denied(&self, names: &Names, account: &Account) -> Result<(), Refusal> {
+        if is_named(names, account, &self.deny_users) {
+            return Err(denied(&account.name));
+        }
+        Ok(())
+    }
+
     fn privileged(&self, whom: &str) -> Refusal {
         Refusal::new(
             Code::PrivilegedUser,
@@ -431,7 +459,7 @@ impl Policy {
             return Err(primary_group_of_root(name));
         }
         if self.deny_users.iter().any(|denied| denied == name) {
-            return Err(not_allowed(format!("The policy denies tokens to {name}.")));
+            return Err(denied(name));
         }
         Ok(())
     }
@@ -504,7 +532,7 @@ impl Policy {
 
     fn rule(&self, ruling: Ruling) -> Option<&Rule> {
         match ruling {
-            Ruling::Default => None,
+            Ruling::Default | Ruling::Root => None,
             Ruling::Rule(number) => self.rules.get(number - 1),
         }
     }
@@ -633,6 +661,10 @@ fn primary_group_of_root(name: &str) -> Refusal {
         format!("The primary group of {name} is gid 0, which no token may carry."),
         "Ask your administrator to give the account a primary group of its own.",
     )
+}
+
+fn denied(name: &str) -> Refusal {
+    not_allowed(format!("The policy denies tokens to {name}."))
 }
 
 fn not_allowed(message: String) -> Refusal {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::answer::{Issued, Pong, Standing, Verified};
 pub use self::request::{LifespanWord, Request, TokenText};
+use crate::report::Problem;
 
 /// The version that every request and every answer carries as `v`.
 pub const VERSION: u32 = 1;
@@ -162,6 +163,16 @@ impl Refusal {
             max_lifespan: None,
             retry_after: None,
         }
+    }
+
+    /// The same as a problem, for a program's own reader.
+    pub fn at(&self, place: &str) -> Problem {
+        let mut help = self.help.trim_end_matches('.').to_owned();
+        // It follows a semicolon there.
+        if let Some(first) = help.get_mut(..1) {
+            first.make_ascii_lowercase();
+        }
+        Problem::new(place, self.message.trim_end_matches('.'), help)
     }
 }
 

@@ -1,4 +1,5 @@
-//! The program `slurm-tokenctl`: makes, publishes and checks keys.
+//! The program `slurm-tokenctl`: makes, publishes and checks keys, and looks
+//! into tokens.
 //!
 //! What a script wants goes to standard output, words go to standard error.
 //! Exit status: 0 done or all well, 1 failed or findings, 2 wrong usage.
@@ -6,6 +7,8 @@
 mod jwks;
 mod key;
 mod lint;
+mod site;
+mod token;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -38,6 +41,9 @@ enum Command {
     /// Make, join and check sets of public keys for slurmctld
     #[command(subcommand)]
     Jwks(jwks::Command),
+    /// Sign, check and look into single tokens, without the daemon
+    #[command(subcommand)]
+    Token(token::Command),
 }
 
 /// Why a command wasn't done.
@@ -93,6 +99,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Key(command) => key::run(command, &trust),
         Command::Jwks(command) => jwks::run(command, &trust),
+        Command::Token(command) => token::run(command, &cli.slurm_user, &trust),
     }
 }
 

@@ -174,21 +174,8 @@ impl Directory {
         let users: BTreeSet<String> = policy.named_users().map(ToOwned::to_owned).collect();
         let groups: BTreeSet<String> = policy.named_groups().map(ToOwned::to_owned).collect();
         let work = move || {
-            let mut names = Names {
-                slurm_uid: account::uid_of(&slurm_user)?,
-                ..Names::default()
-            };
-            for user in users {
-                if let Some(uid) = account::uid_of(&user)? {
-                    names.users.insert(user, uid);
-                }
-            }
             let wanted = groups.len();
-            for group in groups {
-                if let Some(gid) = account::group(&group)? {
-                    names.groups.insert(group, gid);
-                }
-            }
+            let names = look_up_names(&slurm_user, users, groups)?;
             // Callers are refused for what is missing, and it may be there in a moment.
             let keep = if names.slurm_uid.is_some() && names.groups.len() == wanted {
                 keep
@@ -210,6 +197,30 @@ impl Directory {
         // `work` always finds names, be they without meaning.
         names.ok_or(Unavailable::Failed(Errno::ENOENT))
     }
+}
+
+/// What the names in a policy mean now. It may take as long as the account
+/// service likes.
+pub fn look_up_names(
+    slurm_user: &str,
+    users: BTreeSet<String>,
+    groups: BTreeSet<String>,
+) -> Result<Names, Errno> {
+    let mut names = Names {
+        slurm_uid: account::uid_of(slurm_user)?,
+        ..Names::default()
+    };
+    for user in users {
+        if let Some(uid) = account::uid_of(&user)? {
+            names.users.insert(user, uid);
+        }
+    }
+    for group in groups {
+        if let Some(gid) = account::group(&group)? {
+            names.groups.insert(group, gid);
+        }
+    }
+    Ok(names)
 }
 
 type Maybe<V> = Option<Arc<V>>;

@@ -49,11 +49,12 @@ enum Held {
 }
 
 impl Held {
-    fn add_to(&self, ring: &mut KeyRing) -> Result<(), String> {
-        let mut add = |key| ring.add(key).map_err(|twice| twice.to_string());
+    /// Adds its keys, which came from the file at `path`.
+    fn add_to(&self, ring: &mut KeyRing, path: &Path) -> Result<(), Problem> {
+        let mut add = |key| ring.add(key).map_err(|twice| twice.at(path));
         match self {
             Self::Set(set) => set.keys.iter().try_for_each(|jwk| {
-                let key = jwk.public_key().map_err(|rejection| rejection.what())?;
+                let key = jwk.public_key().map_err(|rejection| rejection.at(path))?;
                 add(VerifyingKey::rs256(&key, &jwk.kid))
             }),
             Self::Public(kid, key) => add(VerifyingKey::rs256(key, kid)),
@@ -89,15 +90,7 @@ impl Keys {
         let mut ring = KeyRing::default();
         for signer in main.iter().chain(&others) {
             if let Err(twice) = ring.add(signer.issuer.key().verifying()) {
-                let what = format!(
-                    "the kid {:?} is that of another key that signs, too",
-                    twice.kid
-                );
-                problems.push(Problem::at(
-                    &key_path(&signer.source.key),
-                    what,
-                    "give each key a kid of its own",
-                ));
+                problems.push(twice.at(&key_path(&signer.source.key)));
             }
         }
         let mut accepted = Vec::new();
@@ -110,10 +103,7 @@ impl Keys {
             let read = read_accepted(config, one, notes);
             let read = read_or_keep(&path, read, held, notes);
             let added = read.and_then(|held| {
-                let added = held.add_to(&mut ring);
-                added.map_err(|what| {
-                    Problem::at(&path, what, "remove the one that is not in use")
-                })?;
+                held.add_to(&mut ring, &path)?;
                 Ok(held)
             });
             match added {
@@ -284,8 +274,9 @@ fn read_accepted(
         }
         Accepted::Key(source) if source.algorithm == Algorithm::Rs256 => {
             let path = reachable(config, source, "verify.key")?;
-            let key = read_public_half(&path, &key_trust(config))?;
-            let kid = source.kid.clone().unwrap_or_else(|| key.thumbprint());
+            let (key, name) = read_public_half(&path, &key_trust(config))?;
+            let kid = key.kid(source.kid.clone(), name.as_deref());
+            let kid = kid.map_err(|rejection| rejection.at(&path))?;
             Ok(Held::Public(kid.as_str().into(), key))
         }
         Accepted::Key(source) => {

@@ -10,7 +10,7 @@
 mod admit;
 mod attendants;
 mod connection;
-mod directory;
+pub(crate) mod directory;
 pub(crate) mod engine;
 mod front;
 mod grant;
@@ -52,9 +52,9 @@ use quotas::Quotas;
 use signers::Signers;
 
 /// Where the configuration is unless told otherwise.
-const CONFIGURATION: &str = "/etc/slurm/slurm-tokend.toml";
+pub(crate) const CONFIGURATION: &str = "/etc/slurm/slurm-tokend.toml";
 /// The variable that names another one.
-const CONFIGURATION_VARIABLE: &str = "SLURM_TOKEND_CONF";
+pub(crate) const CONFIGURATION_VARIABLE: &str = "SLURM_TOKEND_CONF";
 /// A complaint that keeps coming is told once in this time.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
@@ -112,7 +112,7 @@ impl Daemon {
 
 /// The time, in seconds since 1970: the only clock that tokens go by.
 #[allow(clippy::disallowed_methods, reason = "this is the rim")]
-fn unix_now() -> u64 {
+pub(crate) fn unix_now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use super::Algorithm;
 use super::file::{self, SecretBytes, Trust, read_key, read_public};
-use super::format::{PublicKey, Rejection, signing_key};
+use super::format::{self, PublicKey, Rejection};
 use super::jwks::{JwkSet, Reading};
 use crate::report::Problem;
 
@@ -12,24 +11,19 @@ use crate::report::Problem;
 /// of nodes.
 pub const MAX_JWKS: usize = 4 * 1024 * 1024;
 
-/// The public key in a PEM file. A file with a private key in it has to be as
-/// safe as the daemon wants it.
-pub fn read_public_half(path: &Path, trust: &Trust) -> Result<PublicKey, Problem> {
+/// The public key in a file, and the name that a JWK gives it. A file with a
+/// private key in it has to be as safe as the daemon wants it.
+pub fn read_public_half(
+    path: &Path,
+    trust: &Trust,
+) -> Result<(PublicKey, Option<String>), Problem> {
     // It may turn out to be a private key: wiped like one.
     let bytes = SecretBytes::new(read_public(path, trust, file::MAX_KEY_FILE)?);
-    let rejection = match PublicKey::from_pem(bytes.as_slice()) {
-        Ok(key) => return Ok(key),
-        Err(Rejection::PrivateKey) => {
-            let bytes = read_key(path, trust)?;
-            match signing_key(&bytes, Algorithm::Rs256, None).map(|key| key.public().cloned()) {
-                Ok(Some(key)) => return Ok(key),
-                Ok(None) => Rejection::NotPem,
-                Err(rejection) => rejection,
-            }
-        }
-        Err(rejection) => rejection,
+    let read = match PublicKey::read(bytes.as_slice()) {
+        Err(Rejection::PrivateKey) => format::public_half(&read_key(path, trust)?),
+        read => read,
     };
-    Err(match rejection {
+    read.map_err(|rejection| match rejection {
         Rejection::NotPem => Problem::at(
             path,
             rejection.what(),

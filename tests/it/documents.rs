@@ -350,6 +350,9 @@ fn the_page_of_slurm_tokenctl_tells_of_every_option_and_no_other() {
         "jwks build",
         "jwks merge",
         "jwks lint",
+        "token sign",
+        "token verify",
+        "token inspect",
     ] {
         assert!(page.contains(&format!(".Cm {command}\n")), "{command}");
         let help = std::process::Command::new(env!("CARGO_BIN_EXE_slurm-tokenctl"))

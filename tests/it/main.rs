@@ -33,5 +33,6 @@ mod slurm;
 mod starting;
 mod state;
 mod stopping;
+mod tokens;
 mod verify;
 mod waiting;

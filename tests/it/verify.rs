@@ -511,7 +511,7 @@ fn every_fault_of_the_keys_to_verify_with_is_told_at_the_start() {
     assert_eq!(ended.status.code(), Some(1));
     let told = String::from_utf8(ended.stderr).unwrap();
     for says in [
-        "faults-twice.json: two different keys have the kid \"own\"",
+        "faults-twice.json: another key with the kid \"own\" is known already",
         "faults-private.json: it holds the private part of a key",
         "faults-open.json: its mode 0666",
         "faults-absent.json: ",
