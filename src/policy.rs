@@ -144,6 +144,7 @@ pub struct Bounds {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     subject: String,
+    uid: u32,
     delegate: Option<String>,
     lifespan: Lifespan,
     ruling: Ruling,
@@ -158,6 +159,10 @@ impl Grant {
     /// Whom the token speaks for: its `sun`.
     pub fn subject(&self) -> &str {
         &self.subject
+    }
+    /// The uid of that account.
+    pub fn uid(&self) -> u32 {
+        self.uid
     }
     /// The service that asked, where it asked for somebody else: `act`.
     pub fn delegate(&self) -> Option<&str> {
@@ -296,6 +301,14 @@ impl Policy {
                 caller.name
             ))
         })
+    }
+
+    /// May the account ask for what only administrators may: root, and the
+    /// members of `admin_group`. Where that group can't be found, root alone.
+    pub fn is_administrator(&self, names: &Names, account: &Account) -> bool {
+        let is_somebody = !matches!(account.uid, OVERFLOW_UID | NO_UID);
+        let gid = names.groups.get(&self.admin_group);
+        account.uid == 0 || (is_somebody && gid.is_some_and(|gid| account.groups.contains_key(gid)))
     }
 
     /// What a service may have for `target`: never more than the target itself.
@@ -519,6 +532,7 @@ impl Policy {
         };
         Ok(Grant {
             subject: subject.name.clone(),
+            uid: subject.uid,
             delegate: delegate.map(ToOwned::to_owned),
             lifespan,
             ruling: bounds.ruling,

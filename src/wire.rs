@@ -3,6 +3,7 @@
 //! A request never says who its caller is: the kernel does. Both programs use
 //! the types here, so that neither can drift from the other.
 
+mod administration;
 mod answer;
 mod request;
 
@@ -10,6 +11,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::administration::{
+    Blocked, Exposition, Forgotten, Holder, KeyStatus, Metrics, Origin, Sessions, Status, Unblocked,
+};
 pub use self::answer::{Issued, Pong, Standing, Verified};
 pub use self::request::{LifespanWord, Request, TokenText};
 use crate::report::Problem;

@@ -40,6 +40,8 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use serde::Deserialize;
+
 use crate::report::Problem;
 use crate::wire::{Issued, Request, Standing};
 use answer::{Caller, Expected};
@@ -47,6 +49,7 @@ use args::{Asking, Command};
 use format::Format;
 
 pub use failure::Failure;
+pub(crate) use terminal::plain;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -90,6 +93,14 @@ fn run(command: Command) -> Result<(), Failure> {
             })
         }
     }
+}
+
+/// The daemon's answer to a request of another program's.
+pub(crate) fn ask<T: for<'de> Deserialize<'de>>(
+    socket: &Path,
+    request: &Request,
+) -> Result<T, Failure> {
+    ask::ask(socket, request)
 }
 
 /// A new token, and the one that was asked for.

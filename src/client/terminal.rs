@@ -10,7 +10,7 @@ const MOST: usize = 2000;
 /// Printable ASCII as it stands; every other character, line ends and
 /// backspaces and those that turn the direction of text included, as an
 /// escape such as `\n` or `\u{202e}`.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars().take(MOST) {
         if c == ' ' || c.is_ascii_graphic() {

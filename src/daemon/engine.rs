@@ -1,14 +1,15 @@
 //! What the daemon decides and signs with: a configuration and its keys,
 //! checked together and replaced together.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::account;
 use crate::audit::{Recorder, SYSLOG_SOCKET, Syslog};
-use crate::config::{Config, DEFAULT_SLURM_USER, Draft, Sink};
+use crate::config::{Config, DEFAULT_SLURM_USER, Draft, KeySource, Sink};
 use crate::daemon::horizon::Horizon;
-use crate::daemon::keyring::Keys;
+use crate::daemon::keyring::{Keys, key_path};
 use crate::daemon::unix_now;
 use crate::keys::file::{Trust, read_public};
 use crate::report::{Problem, Problems};
@@ -22,6 +23,8 @@ const MOST_CONFIGURATION: usize = 256 * 1024;
 pub struct Engine {
     /// Tells one configuration from the next.
     pub generation: u64,
+    /// When it was read, in seconds since 1970.
+    pub since: u64,
     /// The configuration.
     pub config: Config,
     /// Its keys.
@@ -96,6 +99,7 @@ impl Engine {
         };
         Self {
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
+            since: unix_now(),
             jwks_answer: wire::ok_line(&keys.public()),
             horizon: Horizon::default(),
             config,
@@ -114,6 +118,18 @@ impl Engine {
         let engine = Self::new(config, keys);
         engine.extend_horizon(state, unix_now())?;
         Ok((engine, notes))
+    }
+
+    /// When the key's file was last changed, in seconds since 1970, where that
+    /// can be seen: a credential is a copy, so what it was copied from comes first.
+    pub fn key_changed_at(&self) -> Option<u64> {
+        let source = &self.config.signing.key;
+        let changed = match source {
+            KeySource::File(path) => path.metadata().ok(),
+            KeySource::Credential(_) => None,
+        };
+        let changed = changed.or_else(|| key_path(source).metadata().ok())?;
+        u64::try_from(changed.mtime()).ok()
     }
 
     fn needs_restart(&self, next: &Config) -> Vec<String> {

@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 
 use crate::account::Account;
 use crate::audit::{Event, NotRecorded, Outcome};
+use crate::caller::Caller;
 use crate::daemon::directory::{Found, Who};
+use crate::daemon::engine::Engine;
+use crate::daemon::ledger;
 use crate::daemon::quotas::{Payer, TooFast};
-use crate::daemon::refuse::no_directory;
+use crate::daemon::refuse::{no_directory, unknown_name};
 use crate::daemon::serve::{Exchange, Next};
 use crate::daemon::{Daemon, unix_now};
 use crate::issue::IssueError;
@@ -116,7 +119,9 @@ impl Daemon {
             Some(delegate) => (Payer::Delegate(caller.uid), delegate.rate),
             None => (Payer::User(caller.uid), config.limits.tokens),
         };
-        self.quotas.take(payer, rate, Instant::now())
+        let begun = exchange.connection.begun;
+        let now = begun.map_or_else(Instant::now, |(at, _)| at);
+        self.quotas.take(payer, rate, now)
     }
 
     /// Learns whom a service asks for. Nobody else's word makes us look up a
@@ -160,20 +165,18 @@ impl Daemon {
             wanted,
         } = &facts;
         if let (Some(None), Some(name)) = (&target, exchange.target()) {
-            let refusal = Refusal::new(
-                Code::UnknownUser,
-                format!("There is no account {name} on this machine."),
-                "Check the name with: getent passwd",
-            );
+            let refusal = unknown_name(Some(name));
             return self.refuse(exchange, Some(caller), &refusal);
         }
         let target = target.flatten();
         let target = target.as_deref();
         let policy = &exchange.engine.config.policy;
-        let decided = match wanted {
-            Wanted::Token(asked) => policy.decide(names, caller, target, *asked),
-            Wanted::InPlaceOf(old) => policy.renew(names, caller, target, old, unix_now()),
-        };
+        let decided = self
+            .refuse_blocked(caller, target)
+            .and_then(|()| match wanted {
+                Wanted::Token(asked) => policy.decide(names, caller, target, *asked),
+                Wanted::InPlaceOf(old) => policy.renew(names, caller, target, old, unix_now()),
+            });
         match decided {
             Ok(grant) => self.sign(exchange, facts, grant),
             Err(refusal) => self.refuse(exchange, Some(caller), &refusal),
@@ -200,7 +203,7 @@ impl Daemon {
         }
     }
 
-    /// Signs, and hands the token over.
+    /// Signs, records and hands over.
     fn finish(self: &Arc<Self>, exchange: Exchange, facts: Facts, grant: Grant) -> Next {
         let keys = &exchange.engine.keys;
         let issued = keys
@@ -211,6 +214,10 @@ impl Daemon {
             Ok(issued) => issued,
             Err(error) => return self.refuse(exchange, Some(&facts.caller), &not_issued(error)),
         };
+        // Whoever was blocked while this waited for its turn gets nothing either.
+        if let Some(refusal) = self.blocked_meanwhile(&facts.caller, &grant) {
+            return self.refuse(exchange, Some(&facts.caller), &refusal);
+        }
         let made = Made {
             issued: Issued {
                 user: grant.subject().to_owned(),
@@ -223,19 +230,19 @@ impl Daemon {
             grant,
         };
         if exchange.engine.horizon.reaches(made.issued.expires_at) {
-            self.hand_over(exchange, made)
+            self.record_granted(exchange, made)
         } else {
-            self.hand_over_within_reach(exchange, made)
+            self.record_within_reach(exchange, made)
         }
     }
 
     /// The token would outlive what is on record of its key: raises the record
     /// first, or gives no token.
-    fn hand_over_within_reach(self: &Arc<Self>, exchange: Exchange, made: Made) -> Next {
+    fn record_within_reach(self: &Arc<Self>, exchange: Exchange, made: Made) -> Next {
         self.later(exchange, async move |daemon, exchange| {
             let exp = made.issued.expires_at;
             if daemon.reach(&exchange.engine, exp).await {
-                daemon.hand_over(exchange, made)
+                daemon.record_granted(exchange, made)
             } else {
                 daemon.refuse(exchange, Some(&made.facts.caller), &not_on_record())
             }
@@ -243,60 +250,104 @@ impl Daemon {
     }
 
     /// Records, then answers: without the record no token leaves.
-    fn hand_over(self: &Arc<Self>, exchange: Exchange, made: Made) -> Next {
+    fn record_granted(self: &Arc<Self>, exchange: Exchange, made: Made) -> Next {
         match exchange.engine.recorder.record(&made.event(&exchange)) {
-            Ok(()) => self.answer(exchange.connection, wire::issued_line(&made.issued)),
+            Ok(()) => self.hand_over(exchange, &made),
             Err(NotRecorded::Full) if exchange.engine.config.audit.required => {
                 self.wait_for_log(exchange, made)
             }
-            Err(why) => self.unrecorded(exchange, &why, &made.issued),
+            Err(why) => self.unrecorded(exchange, &why, &made),
         }
+    }
+
+    /// The refusal where the caller, or whom the token is for, is blocked by now.
+    fn blocked_meanwhile(&self, account: &Account, grant: &Grant) -> Option<Refusal> {
+        self.blocks
+            .refusal(account.uid, &account.name)
+            .or_else(|| self.blocks.refusal(grant.uid(), grant.subject()))
+    }
+
+    /// Enters the token in the ledger, and answers with it.
+    fn hand_over(self: &Arc<Self>, exchange: Exchange, made: &Made) -> Next {
+        let Made { grant, issued, .. } = made;
+        let Caller { uid, pid } = exchange.connection.caller;
+        let token = ledger::Token {
+            user: grant.subject(),
+            uid: grant.uid(),
+            exp: issued.expires_at,
+            service: grant.delegate().map(|name| (uid, name)),
+            pid,
+        };
+        let lifespan = u64::from(grant.lifespan().seconds());
+        let note = self
+            .ledger
+            .issued(&token, issued.expires_at.saturating_sub(lifespan));
+        if note.look {
+            self.lookout.look(self, &exchange.connection);
+        }
+        self.tell_unusual(uid, note.unusual);
+        self.metrics.issued();
+        self.answer(exchange.connection, wire::issued_line(issued))
     }
 
     /// The log takes no more just now: tries again for a while. One after the
     /// other: a full log is no reason for thousands to try all the time.
     fn wait_for_log(self: &Arc<Self>, exchange: Exchange, made: Made) -> Next {
         self.later(exchange, async move |daemon, exchange| {
-            let until = Instant::now() + LOG_PATIENCE;
-            let turn = tokio::time::timeout_at(until.into(), daemon.log_turn.lock()).await;
-            let mut looked = Instant::now();
-            let recorded = loop {
-                match exchange.engine.recorder.record(&made.event(&exchange)) {
-                    Err(NotRecorded::Full) if turn.is_ok() && Instant::now() < until => {
-                        tokio::time::sleep(LOG_RETRY).await;
-                        if looked.elapsed() >= LOG_RENEWAL {
-                            looked = Instant::now();
-                            exchange.engine.recorder.look_again();
-                        }
-                    }
-                    recorded => break recorded,
-                }
-            };
-            drop(turn);
+            let event = || made.event(&exchange);
+            let recorded = daemon.record_in_time(&exchange.engine, event).await;
+            // A block that came meanwhile is newer than the record.
+            if let Some(refusal) = daemon.blocked_meanwhile(&made.facts.caller, &made.grant) {
+                return daemon.refuse(exchange, Some(&made.facts.caller), &refusal);
+            }
             match recorded {
-                Ok(()) => daemon.answer(exchange.connection, wire::issued_line(&made.issued)),
-                Err(why) => daemon.unrecorded(exchange, &why, &made.issued),
+                Ok(()) => daemon.hand_over(exchange, &made),
+                Err(why) => daemon.unrecorded(exchange, &why, &made),
             }
         })
     }
 
-    fn unrecorded(
-        self: &Arc<Self>,
-        exchange: Exchange,
-        why: &NotRecorded,
-        issued: &Issued,
-    ) -> Next {
-        self.complain(format_args!("an audit record was lost: {why}"));
+    /// Hands a record over, with patience for a log that is full.
+    pub(super) async fn record_in_time<'a>(
+        &self,
+        engine: &Engine,
+        event: impl Fn() -> Event<'a>,
+    ) -> Result<(), NotRecorded> {
+        let until = Instant::now() + LOG_PATIENCE;
+        let turn = tokio::time::timeout_at(until.into(), self.log_turn.lock()).await;
+        let mut looked = Instant::now();
+        self.metrics.record_waited();
+        loop {
+            match engine.recorder.record(&event()) {
+                Err(NotRecorded::Full) if turn.is_ok() && Instant::now() < until => {
+                    tokio::time::sleep(LOG_RETRY).await;
+                    if looked.elapsed() >= LOG_RENEWAL {
+                        looked = Instant::now();
+                        engine.recorder.look_again();
+                    }
+                }
+                recorded => return recorded,
+            }
+        }
+    }
+
+    fn unrecorded(self: &Arc<Self>, exchange: Exchange, why: &NotRecorded, made: &Made) -> Next {
+        self.complain_of_loss(why);
         if exchange.engine.config.audit.required {
-            let refusal = Refusal::new(
-                Code::AuditUnavailable,
-                "The audit record could not be handed over, so no token was issued.",
-                "Try again in a moment; if it lasts, ask your administrator to look at the system's log.",
-            );
+            let refusal = audit_unavailable("no token was issued");
+            self.count_refusal(None, refusal.code);
             return self.answer(exchange.connection, wire::refusal_line(&refusal));
         }
-        self.answer(exchange.connection, wire::issued_line(issued))
+        self.hand_over(exchange, made)
     }
+}
+
+pub(super) fn audit_unavailable(so: &str) -> Refusal {
+    Refusal::new(
+        Code::AuditUnavailable,
+        format!("The audit record could not be handed over, so {so}."),
+        "Try again in a moment; if it lasts, ask your administrator to look at the system's log.",
+    )
 }
 
 fn not_on_record() -> Refusal {

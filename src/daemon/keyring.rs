@@ -203,7 +203,7 @@ fn key_owner(config: &Config) -> u32 {
 }
 
 /// Where a key is read: its copy among the credentials comes first.
-fn key_path(source: &KeySource) -> PathBuf {
+pub(super) fn key_path(source: &KeySource) -> PathBuf {
     let credentials = std::env::var_os(CREDENTIALS)
         .map(PathBuf::from)
         // What systemd sets is absolute; anything else would be sought here and there.

@@ -7,16 +7,22 @@
 //!                        └────────┘ park        the log, when it's full
 //! ```
 
+mod administer;
 mod admit;
 mod attendants;
+mod blocks;
 mod connection;
 pub(crate) mod directory;
 pub(crate) mod engine;
+mod exposition;
 mod front;
 mod grant;
 mod horizon;
 pub(crate) mod keyring;
+mod ledger;
 mod listen;
+mod metrics;
+mod origin;
 mod privileges;
 mod quotas;
 mod refuse;
@@ -44,10 +50,14 @@ use crate::keys::Algorithm;
 use crate::report::{Problem, Problems};
 use crate::state::{self, StateDir};
 use attendants::Attendants;
+use blocks::Keeper;
 use directory::Directory;
 use engine::Engine;
 use front::Fronts;
 use keyring::Keys;
+use ledger::Ledger;
+use metrics::Metrics;
+use origin::Lookout;
 use quotas::Quotas;
 use signers::Signers;
 
@@ -84,6 +94,10 @@ struct Daemon {
     attendants: Attendants,
     runtime: Handle,
     state: Arc<StateDir>,
+    blocks: Keeper,
+    ledger: Ledger,
+    lookout: Lookout,
+    metrics: Arc<Metrics>,
     /// Whose turn it is to try a log that is full...
     log_turn: tokio::sync::Mutex<()>,
     /// ...and to raise the record of a key.
@@ -203,6 +217,7 @@ fn run(arguments: &Arguments) -> Result<(), Problems> {
         successor,
         source,
         state,
+        blocks,
     } = Prepared::by(&arguments.configuration)?;
     let note = privileges::make_room(&mut config.limits.connections);
     let engine = Engine::new(config, keys);
@@ -231,7 +246,7 @@ fn run(arguments: &Arguments) -> Result<(), Problems> {
             let _ = std::fs::remove_file(path);
         }
     })?;
-    serve_until_told(engine, state, listener, own_path)
+    serve_until_told(engine, state, blocks, listener, own_path)
 }
 
 /// All that has to be right before anything listens.
@@ -243,6 +258,7 @@ struct Prepared {
     successor: Option<User>,
     source: listen::Source,
     state: state::Found,
+    blocks: Keeper,
 }
 
 impl Prepared {
@@ -281,21 +297,25 @@ impl Prepared {
                 .as_ref()
                 .filter(|_| draft.are_sound(&["state_dir"]));
             let state = whose.map(|user| keep(find_state(config, user.as_ref()), &mut more));
+            let state = state.flatten();
+            let blocks = state.as_ref().and_then(|s| keep(Keeper::of(s), &mut more));
             Some((
                 keys.flatten()?,
                 successor?,
                 source.flatten()?,
-                state.flatten()?,
+                state?,
+                blocks?,
             ))
         });
         match (draft.finish(), found.flatten()) {
-            (Ok(config), Some((keys, successor, source, state))) => Ok(Self {
+            (Ok(config), Some((keys, successor, source, state, blocks))) => Ok(Self {
                 config,
                 keys,
                 notes,
                 successor,
                 source,
                 state,
+                blocks,
             }),
             (Ok(_), _) => Err(Problems(more)),
             (Err(mut problems), _) => {
@@ -321,6 +341,7 @@ fn keep<T>(found: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T> 
 fn serve_until_told(
     engine: Engine,
     state: StateDir,
+    blocks: Keeper,
     listener: front::Listener,
     own_path: Option<PathBuf>,
 ) -> Result<(), Problems> {
@@ -335,14 +356,15 @@ fn serve_until_told(
     let runtime: Runtime = runtime::Builder::new_multi_thread()
         .worker_threads(1)
         // One for a reload, which may wait for the account service as well, and
-        // one for the record of a key, which may wait for a disk.
-        .max_blocking_threads(Directory::threads(&engine.config.limits) + 2)
+        // two for the record of a key and for blocks, which may wait for a disk.
+        .max_blocking_threads(Directory::threads(&engine.config.limits) + 3)
         .thread_name("runtime")
         .enable_all()
         .build()
         .map_err(failed)?;
+    let metrics = Arc::new(Metrics::default());
     let daemon = Arc::new(Daemon {
-        directory: Directory::new(runtime.handle().clone(), &engine.config.limits),
+        directory: Directory::new(runtime.handle().clone(), &engine.config.limits, &metrics),
         engine: RwLock::new(Arc::new(engine)),
         quotas: Arc::new(Quotas::default()),
         signers: Signers::start(cores).map_err(failed)?,
@@ -350,6 +372,10 @@ fn serve_until_told(
         attendants: Attendants::start().map_err(failed)?,
         runtime: runtime.handle().clone(),
         state: Arc::new(state),
+        blocks,
+        ledger: Ledger::new(unix_now()),
+        lookout: Lookout::start().map_err(failed)?,
+        metrics,
         log_turn: tokio::sync::Mutex::default(),
         state_turn: tokio::sync::Mutex::default(),
         complained: Mutex::new(None),

@@ -280,7 +280,8 @@ impl Quotas {
         });
         bucket.rate = rate;
         bucket.left = bucket.left_at(now);
-        bucket.at = now;
+        // A request that had to wait may come with an earlier time.
+        bucket.at = bucket.at.max(now);
         if bucket.left >= 1.0 {
             bucket.left -= 1.0;
             return Ok(());

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::account::Account;
-use crate::audit::{Event, Outcome};
+use crate::audit::{Event, NotRecorded, Outcome};
 use crate::caller::Caller;
-use crate::daemon::Daemon;
 use crate::daemon::directory::{Acquaintance, Found, Sought, Unavailable, Who};
 use crate::daemon::engine::Engine;
 use crate::daemon::quotas::{Payer, STRANGERS, TooFast};
 use crate::daemon::serve::{Exchange, Next};
+use crate::daemon::{Daemon, unix_now};
 use crate::wire::{self, Code, Refusal};
 
 impl Daemon {
@@ -21,6 +21,7 @@ impl Daemon {
         account: Option<&Account>,
         refusal: &Refusal,
     ) -> Next {
+        self.count_refusal(account, refusal.code);
         // Whoever came that far has paid for this request already.
         let recorded = if account.is_some() {
             Some(0)
@@ -31,6 +32,14 @@ impl Daemon {
             self.record_refusal(&exchange, account, refusal.code, suppressed);
         }
         self.answer(exchange.connection, wire::refusal_line(refusal))
+    }
+
+    pub(super) fn count_refusal(&self, account: Option<&Account>, code: Code) {
+        self.metrics.refused(code);
+        if let Some(Account { uid, name, .. }) = account {
+            let unusual = self.ledger.refused(*uid, name, unix_now());
+            self.tell_unusual(*uid, unusual);
+        }
     }
 
     /// Refuses what is above a rate.
@@ -53,6 +62,7 @@ impl Daemon {
         payer: Payer,
         refusal: &Refusal,
     ) -> Next {
+        self.count_refusal(account, refusal.code);
         let caller = exchange.connection.caller;
         let noted = self
             .quotas
@@ -64,7 +74,7 @@ impl Daemon {
     }
 
     /// A refusal needs no record to be given; the record is attempted all the same.
-    fn record_refusal(
+    pub(super) fn record_refusal(
         &self,
         exchange: &Exchange,
         account: Option<&Account>,
@@ -86,6 +96,7 @@ impl Daemon {
 
     /// Records a request that couldn't be read, or a connection that had no place.
     pub(super) fn record_unread(&self, caller: Caller, code: Code) {
+        self.count_refusal(None, code);
         if let Some(suppressed) = self.pay_unknown(caller, code) {
             self.record_without_request(caller, code, suppressed);
         }
@@ -124,10 +135,14 @@ impl Daemon {
 
     fn record(&self, engine: &Engine, event: &Event) {
         if let Err(why) = engine.recorder.record(event) {
-            self.complain(format_args!(
-                "the audit record of a refusal was lost: {why}"
-            ));
+            self.complain_of_loss(&why);
         }
+    }
+
+    /// Says that a record was lost.
+    pub(super) fn complain_of_loss(&self, why: &NotRecorded) {
+        self.metrics.record_lost();
+        self.complain(format_args!("an audit record was lost: {why}"));
     }
 
     /// A request whose caller has no account, or that has no form, is paid for
@@ -186,6 +201,17 @@ pub(super) fn no_account(uid: u32) -> Refusal {
         Code::UnknownUser,
         format!("There is no account with uid {uid} on this machine."),
         "Call as a user that `getent passwd` knows, from outside a user namespace.",
+    )
+}
+
+pub(super) fn unknown_name(name: Option<&str>) -> Refusal {
+    Refusal::new(
+        Code::UnknownUser,
+        format!(
+            "There is no account {} on this machine.",
+            wire::shorten(name.unwrap_or_default())
+        ),
+        "Check the name with: getent passwd",
     )
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::account::Account;
+use crate::account::{Account, NO_UID};
 use crate::daemon::directory::{Acquaintance, Who};
 use crate::daemon::grant::{Facts, Wanted};
 use crate::daemon::quotas::{Payer, STRANGERS};
@@ -18,9 +18,9 @@ use crate::wire::{self, Refusal, Request};
 impl Daemon {
     /// Tells anybody whether a token is valid, and what it says. Who asks
     /// matters only for who pays.
-    pub(super) fn verify(self: &Arc<Self>, exchange: Exchange) -> Next {
+    pub(super) fn verify(self: &Arc<Self>, exchange: Exchange, now: Instant) -> Next {
         let sought = exchange.sought(Who::Uid(exchange.connection.caller.uid));
-        match self.directory.acquaintance(&sought, Instant::now()) {
+        match self.directory.acquaintance(&sought, now) {
             Acquaintance::Unknown => self.later(exchange, async move |daemon, exchange| {
                 let limits = exchange.engine.config.limits.clone();
                 // Who can't be found pays as one of those without an account.
@@ -107,25 +107,31 @@ impl Daemon {
         self.hand_on(exchange, move |exchange| {
             let signers = Arc::clone(&daemon.signers);
             signers.submit(exchange.connection.caller.uid, move || {
-                let examined = examine(&exchange, unix_now());
+                let examined = daemon.judge(&exchange);
                 if let Some(next) = then(&daemon, exchange, examined) {
                     daemon.advance(next);
                 }
             });
         })
     }
-}
 
-/// The token of a request, if it's genuine and valid.
-fn examine(exchange: &Exchange, now: u64) -> Result<Verified, Refusal> {
-    let config = &exchange.engine.config;
-    let rules = Rules {
-        leeway: config.leeway,
-        policy: &config.policy,
-    };
-    let token = shown(&exchange.request)?;
-    let verified = verify(token.as_bytes(), exchange.engine.keys.ring(), &rules, now);
-    verified.map_err(|rejected| rejected.refusal())
+    /// The token of a request, if it's genuine, valid, and nobody's who is
+    /// blocked here.
+    fn judge(&self, exchange: &Exchange) -> Result<Verified, Refusal> {
+        let config = &exchange.engine.config;
+        let rules = Rules {
+            leeway: config.leeway,
+            policy: &config.policy,
+        };
+        let token = shown(&exchange.request)?.as_bytes();
+        let verified = verify(token, exchange.engine.keys.ring(), &rules, unix_now())
+            .map_err(|rejected| rejected.refusal())?;
+        let Claims { sun, uid, .. } = &verified.claims;
+        match self.blocks.refusal(uid.unwrap_or(NO_UID), sun) {
+            Some(refusal) => Err(refusal),
+            None => Ok(verified),
+        }
+    }
 }
 
 /// The one token that a request brings.

@@ -8,7 +8,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod administration;
 mod audit;
+mod blocking;
 mod client;
 mod crowd;
 mod directory;

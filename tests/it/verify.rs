@@ -386,6 +386,21 @@ fn whom_no_token_may_name_is_refused_though_the_signature_is_good() {
     assert_refused(&denied, "not_allowed", "denies");
 }
 
+#[test]
+fn a_token_of_a_user_who_was_blocked_is_neither_verified_nor_refreshed() {
+    let key = generate_key("HS256", "verify-blocked.key");
+    let daemon = Daemon::start("verify-blocked", "HS256", &key);
+    let token = daemon.client(&ALICE, &["--format", "raw"]);
+    assert_eq!(code(&verify(&daemon, &token)), "ok");
+    let blocked = daemon.ask(r#"{"v":1,"op":"block","user":"alice"}"#);
+    assert_eq!(code(&blocked), "ok");
+    assert_eq!(code(&verify(&daemon, &token)), "blocked");
+    let refresh = json!({"v": 1, "op": "refresh", "token": token}).to_string();
+    assert_eq!(code(&daemon.ask_as(ALICE.uid, &refresh)), "blocked");
+    daemon.ask(r#"{"v":1,"op":"unblock","user":"alice"}"#);
+    assert_eq!(code(&verify(&daemon, &token)), "ok");
+}
+
 // Times.
 
 #[test]
