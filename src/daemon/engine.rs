@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::account;
-use crate::audit::{Recorder, SYSLOG_SOCKET, Syslog};
+use crate::audit::{Receiver, Recorder, SYSLOG_SOCKET, Syslog};
 use crate::config::{Config, DEFAULT_SLURM_USER, Draft, KeySource, Sink};
 use crate::daemon::horizon::Horizon;
 use crate::daemon::keyring::{Keys, key_path};
@@ -93,10 +93,11 @@ impl Engine {
     /// A configuration and its keys, ready to serve.
     pub fn new(config: Config, keys: Keys) -> Self {
         static GENERATION: AtomicU64 = AtomicU64::new(0);
-        let recorder = match config.audit.sink {
-            Sink::Syslog => Recorder::Syslog(Syslog::new(Path::new(SYSLOG_SOCKET))),
-            Sink::Stderr => Recorder::Stderr,
+        let receiver = match config.audit.sink {
+            Sink::Syslog => Receiver::Syslog(Syslog::new(Path::new(SYSLOG_SOCKET))),
+            Sink::Stderr => Receiver::Stderr,
         };
+        let recorder = Recorder::new(receiver, config.audit.format);
         Self {
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
             since: unix_now(),

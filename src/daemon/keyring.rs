@@ -202,13 +202,17 @@ fn key_owner(config: &Config) -> u32 {
     }
 }
 
-/// Where a key is read: its copy among the credentials comes first.
-pub(super) fn key_path(source: &KeySource) -> PathBuf {
-    let credentials = std::env::var_os(CREDENTIALS)
+/// Where systemd has put the copies of files, if it has.
+fn credentials() -> Option<PathBuf> {
+    std::env::var_os(CREDENTIALS)
         .map(PathBuf::from)
         // What systemd sets is absolute; anything else would be sought here and there.
-        .filter(|directory| directory.is_absolute());
-    match (source, credentials) {
+        .filter(|directory| directory.is_absolute())
+}
+
+/// Where a key is read: its copy among the credentials comes first.
+pub(super) fn key_path(source: &KeySource) -> PathBuf {
+    match (source, credentials()) {
         (KeySource::Credential(name), Some(directory)) => directory.join(name),
         (KeySource::Credential(name), None) => PathBuf::from(format!("credential:{name}")),
         (KeySource::File(path), None) => path.clone(),
@@ -253,7 +257,19 @@ fn read_configured(
     place: &str,
 ) -> Result<SigningKey, Problem> {
     let path = reachable(config, source, place)?;
-    let bytes = read_key(&path, &key_trust(config))?;
+    let bytes = read_key(&path, &key_trust(config)).map_err(|problem| match &source.key {
+        KeySource::File(file) if *file == path && credentials().is_some() => Problem {
+            what: format!(
+                "systemd passed no copy of this key, and it can't be read directly: {}",
+                problem.what
+            ),
+            remedy: "see that it is there, and that LoadCredential= of the unit names it or its \
+                     directory; then restart the daemon"
+                .into(),
+            ..problem
+        },
+        KeySource::File(_) | KeySource::Credential(_) => problem,
+    })?;
     signing_key(&bytes, source.algorithm, source.kid.clone())
         .map_err(|rejection| rejection.at(&path))
 }
