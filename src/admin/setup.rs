@@ -17,7 +17,7 @@ use clap::Args;
 use super::jwks::{JWKS_MODE, read_set};
 use super::{Failure, key, print, say, site};
 use crate::config::{Config, Draft, KeySource};
-use crate::daemon::engine;
+use crate::daemon::{engine, keyring};
 use crate::keys::file::{Trust, open_directory, quoted};
 use crate::keys::format::SigningKey;
 use crate::keys::jwks::JwkSet;
@@ -234,9 +234,9 @@ fn key_step(config: &Config) -> Result<Step, Problem> {
     ground::check(path)?;
     let file = quoted(path);
     if path.symlink_metadata().is_ok() {
-        let issuer = engine::read_issuer(config)?;
+        let key = keyring::read_signing_key(config)?;
         return Ok(Step {
-            what: format!("{file}: the {algorithm} key, kid {}", issuer.key().kid()),
+            what: format!("{file}: the {algorithm} key, kid {}", key.kid()),
             todo: None,
         });
     }
@@ -272,7 +272,7 @@ impl Plan {
     fn signing_key(&self) -> Result<Option<SigningKey>, Problem> {
         match &self.config.signing.key {
             KeySource::File(path) if path.exists() => {
-                engine::read_signing_key(&self.config).map(Some)
+                keyring::read_signing_key(&self.config).map(Some)
             }
             KeySource::File(_) | KeySource::Credential(_) => Ok(None),
         }

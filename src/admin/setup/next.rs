@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::PUBLISHED;
-use crate::config::{KeySource, Signing};
+use crate::config::{ConfiguredKey, KeySource};
 use crate::keys::{Algorithm, Kid};
 
 /// A release of Slurm, such as 22.05.
@@ -25,7 +25,11 @@ fn release_in(told: &str) -> Option<Release> {
 }
 
 /// The words for an administrator.
-pub(super) fn steps(kid: Option<&Kid>, signing: &Signing, release: Option<Release>) -> String {
+pub(super) fn steps(
+    kid: Option<&Kid>,
+    signing: &ConfiguredKey,
+    release: Option<Release>,
+) -> String {
     let restart = "systemctl restart slurmctld     # and slurmdbd, where tokens are for sacctmgr";
     let (files, parameter) = match (signing.algorithm, &signing.key) {
         (Algorithm::Hs256, KeySource::File(path)) => (
@@ -68,8 +72,8 @@ pub(super) fn steps(kid: Option<&Kid>, signing: &Signing, release: Option<Releas
 mod tests {
     use super::*;
 
-    fn signing(algorithm: Algorithm) -> Signing {
-        Signing {
+    fn signing(algorithm: Algorithm) -> ConfiguredKey {
+        ConfiguredKey {
             key: KeySource::File("/etc/slurm/jwt_hs256.key".into()),
             algorithm,
             kid: None,
