@@ -2,7 +2,7 @@
 //! who learns nothing.
 
 use std::fs;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -24,20 +24,9 @@ fn daemon(name: &str, tables: &str) -> Daemon {
     Daemon::with(name, "HS256", &key, "", tables)
 }
 
-fn tokenctl(daemon: &Daemon, args: &[&str]) -> Output {
-    Command::new("slurm-tokenctl")
-        .arg(args[0])
-        .arg("--socket")
-        .arg(daemon.socket())
-        .args(&args[1..])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
-
 /// What `slurm-tokenctl ARGS --json` prints for root.
 fn json(daemon: &Daemon, args: &[&str]) -> Value {
-    let printed = tokenctl(daemon, &[args, &["--json"]].concat());
+    let printed = daemon.tokenctl(&[args, &["--json"]].concat());
     serde_json::from_str(&stdout(printed)).unwrap()
 }
 
