@@ -11,7 +11,6 @@ mod lint;
 mod setup;
 mod site;
 mod telling;
-mod times;
 mod token;
 
 use std::fmt;
