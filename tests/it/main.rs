@@ -30,6 +30,7 @@ mod limits;
 mod logs;
 mod metrics;
 mod node;
+mod packages;
 mod peer;
 mod private_host;
 mod python;
