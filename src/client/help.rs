@@ -7,6 +7,7 @@ pub(super) const fn of(verb: Verb) -> &'static str {
         Verb::Run => RUN,
         Verb::Keep => KEEP,
         Verb::Curl => CURL,
+        Verb::Inspect => INSPECT,
         Verb::Whoami => WHOAMI,
     }
 }
@@ -21,6 +22,7 @@ Commands, each with a --help of its own:
   run      run a command with a token in its environment
   keep     keep a file that always holds a valid token
   curl     call slurmrestd with a token that only curl and the server see
+  inspect  say what is in a token, and what Slurm would say to it
   whoami   say what the policy of this machine gives you
 
 Options:
@@ -126,6 +128,25 @@ Examples:
   slurm-token curl /slurm/v0.0.38/jobs
   slurm-token curl -sS -X DELETE /slurm/v0.0.38/job/42
   slurm-token curl -v --url https://slurm.example.org /slurm/v0.0.38/ping
+";
+
+const INSPECT: &str = "\
+Usage: slurm-token inspect [TOKEN|-] [OPTION]...
+
+Says what is in a token and what each release of Slurm would say to it. No key is
+needed and nobody is asked; the signature is not checked. The token is that of
+SLURM_JWT, or with - that of standard input, also as another --format writes it.
+
+  --expect-user USER  fail if Slurm would take its bearer for somebody else
+  --json              for programs; the same as --format json
+
+Exit status: 0 all releases of Slurm accept it, if they know its key; 1 they don't,
+or it is somebody else's; 2 usage.
+
+Examples:
+  slurm-token inspect
+  slurm-token --format raw | slurm-token inspect -
+  slurm-token inspect --json --expect-user $USER - < ~/.slurm-token | jq .claims
 ";
 
 const WHOAMI: &str = "\

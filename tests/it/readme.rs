@@ -5,7 +5,8 @@ use std::process::Command;
 
 use slurm_tokend::config::Config;
 
-use crate::node::{ALICE, Daemon, generate_key, install, stdout};
+use crate::node::{ALICE, install, stdout};
+use crate::slurm::RS256;
 
 const README: &str = include_str!("../../README.md");
 
@@ -54,17 +55,19 @@ fn its_steps_for_administrators_lead_from_nothing_to_a_sound_configuration() {
 
 #[test]
 fn its_commands_for_users_are_the_clients() {
-    let key = generate_key("RS256", "readme.pem");
-    let daemon = Daemon::start("readme", "RS256", &key);
-    let block = console("export $(slurm-token)");
-    for command in commands(block, "$ ") {
-        // Slurm's own tests show what slurmrestd answers.
-        let command = command.split(" | ").next().unwrap().to_owned();
-        let mut sh = ALICE.runs("sh");
-        sh.args(["-ec", &command])
-            .env("SLURM_TOKEND_SOCKET", daemon.socket());
-        stdout(sh.output().unwrap());
-    }
+    let site = &RS256;
+    // One after the other in one session, at the end of which the user leaves.
+    let mut script = commands(console("export $(slurm-token)"), "$ ");
+    script.push("kill $!".to_owned());
+    let script = script.join("\n").replace("v0.0.38", site.bed.api());
+    let mut sh = ALICE.runs("sh");
+    sh.args(["-ec", &script])
+        .env("SLURM_TOKEND_SOCKET", site.daemon.socket())
+        .env("SLURM_CONF", site.bed.users_conf())
+        .env("SLURMRESTD_URL", site.bed.slurmrestd_url());
+    let printed = stdout(sh.output().unwrap());
+    assert!(printed.contains("\"jobs\""), "{printed}");
+    assert!(printed.contains("lifespan "), "{printed}");
 }
 
 #[test]
