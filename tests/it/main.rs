@@ -32,6 +32,7 @@ mod python;
 mod readme;
 mod reloading;
 mod run;
+mod secrecy;
 mod slurm;
 mod starting;
 mod state;

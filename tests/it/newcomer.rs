@@ -2,7 +2,7 @@
 //! the shell of their choice, in a script.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::Output;
 use std::sync::LazyLock;
@@ -179,6 +179,7 @@ print(answer['token'])
 fn stubs() -> PathBuf {
     let directory = PathBuf::from("/var/home/alice/stubs");
     fs::create_dir(&directory).unwrap();
+    chown(&directory, Some(ALICE.uid), Some(ALICE.uid)).unwrap();
     for name in ["squeue", "sinfo", "systemctl", "curl", "submit.py"] {
         let stub = directory.join(name);
         fs::write(&stub, "#!/bin/sh\n").unwrap();
@@ -196,14 +197,15 @@ fn every_example_of_a_help_works_as_it_stands() {
         let (_, examples) = help.split_once("Examples:\n").unwrap();
         let (examples, _) = examples.split_once("\n\n").unwrap_or((examples, ""));
         let script = format!(
-            "set -e -o pipefail; cd {}\n{examples}\nkill $(jobs -p) 2>/dev/null || :",
+            "trap 'kill $(jobs -p) 2>/dev/null || :' EXIT; set -e -o pipefail; cd {}\n{examples}",
             stubs.display()
         );
         let mut bash = ALICE.runs("bash");
         bash.args(["-c", &script])
             .env("SLURM_TOKEND_SOCKET", DAEMON.socket())
             .env("SLURM_JWT", DAEMON.client(&ALICE, &["--format=raw"]))
-            .env("XDG_RUNTIME_DIR", "/var/home/alice")
+            .env("XDG_RUNTIME_DIR", &stubs)
+            .env("HOME", &stubs)
             .env("PATH", &path);
         let output = bash.output().unwrap();
         assert!(output.status.success(), "{script}: {output:?}");

@@ -1,6 +1,7 @@
 //! What README.md tells people to type does what it says.
 
 use std::fs;
+use std::os::unix::fs::chown;
 use std::process::Command;
 
 use slurm_tokend::config::Config;
@@ -56,12 +57,15 @@ fn its_steps_for_administrators_lead_from_nothing_to_a_sound_configuration() {
 #[test]
 fn its_commands_for_users_are_the_clients() {
     let site = &RS256;
+    let home = "/var/home/alice/readme";
+    fs::create_dir(home).unwrap();
+    chown(home, Some(ALICE.uid), Some(ALICE.uid)).unwrap();
     // One after the other in one session, at the end of which the user leaves.
-    let mut script = commands(console("export $(slurm-token)"), "$ ");
-    script.push("kill $!".to_owned());
-    let script = script.join("\n").replace("v0.0.38", site.bed.api());
+    let script = commands(console("export $(slurm-token)"), "$ ").join("\n");
+    let script = format!("trap 'kill $!' EXIT\n{script}").replace("v0.0.38", site.bed.api());
     let mut sh = ALICE.runs("sh");
     sh.args(["-ec", &script])
+        .env("HOME", home)
         .env("SLURM_TOKEND_SOCKET", site.daemon.socket())
         .env("SLURM_CONF", site.bed.users_conf())
         .env("SLURMRESTD_URL", site.bed.slurmrestd_url());
