@@ -25,16 +25,20 @@ pub(super) enum Verb {
     Keep,
     Curl,
     Inspect,
+    Verify,
+    Refresh,
     Whoami,
 }
 
 impl Verb {
     /// Those that have a word.
-    const NAMED: [Self; 5] = [
+    const NAMED: [Self; 7] = [
         Self::Run,
         Self::Keep,
         Self::Curl,
         Self::Inspect,
+        Self::Verify,
+        Self::Refresh,
         Self::Whoami,
     ];
 
@@ -46,6 +50,8 @@ impl Verb {
             Self::Keep => "keep",
             Self::Curl => "curl",
             Self::Inspect => "inspect",
+            Self::Verify => "verify",
+            Self::Refresh => "refresh",
             Self::Whoami => "whoami",
         }
     }
@@ -80,6 +86,17 @@ pub(super) enum Command {
         source: Source,
         expected: Option<String>,
         json: bool,
+    },
+    Verify {
+        daemon: Daemon,
+        source: Source,
+        expected: Option<String>,
+        json: bool,
+    },
+    Refresh {
+        daemon: Daemon,
+        source: Source,
+        format: Format,
     },
     Whoami {
         daemon: Daemon,
@@ -119,13 +136,27 @@ impl Slot {
     const fn verbs(self) -> &'static [Verb] {
         match self {
             Self::Lifespan | Self::Target => &[Verb::Token, Verb::Run, Verb::Keep, Verb::Curl],
-            Self::Format => &[Verb::Token, Verb::Keep, Verb::Inspect, Verb::Whoami],
-            Self::Socket | Self::Wait => {
-                &[Verb::Token, Verb::Run, Verb::Keep, Verb::Curl, Verb::Whoami]
-            }
+            Self::Format => &[
+                Verb::Token,
+                Verb::Keep,
+                Verb::Inspect,
+                Verb::Verify,
+                Verb::Refresh,
+                Verb::Whoami,
+            ],
+            Self::Socket | Self::Wait => &[
+                Verb::Token,
+                Verb::Run,
+                Verb::Keep,
+                Verb::Curl,
+                Verb::Verify,
+                Verb::Refresh,
+                Verb::Whoami,
+            ],
             Self::File | Self::Exec | Self::Once => &[Verb::Keep],
             Self::Url | Self::ForceInsecure => &[Verb::Curl],
-            Self::ExpectUser | Self::Given => &[Verb::Inspect],
+            Self::ExpectUser => &[Verb::Inspect, Verb::Verify],
+            Self::Given => &[Verb::Inspect, Verb::Verify, Verb::Refresh],
         }
     }
 }
@@ -329,6 +360,17 @@ impl Given {
                 expected: self.expected,
                 json: only_json(verb, self.format)?,
             },
+            Verb::Verify => Command::Verify {
+                daemon: asking.daemon,
+                source: unseen(source(self.token))?,
+                expected: self.expected,
+                json: only_json(verb, self.format)?,
+            },
+            Verb::Refresh => Command::Refresh {
+                daemon: asking.daemon,
+                source: unseen(source(self.token))?,
+                format: self.format.unwrap_or(Format::Env),
+            },
             Verb::Whoami => Command::Whoami {
                 daemon: asking.daemon,
                 json: only_json(verb, self.format)?,
@@ -427,6 +469,17 @@ fn source(given: Option<OsString>) -> Source {
         None => Source::Environment,
         Some(word) if word == "-" => Source::StandardInput,
         Some(word) => Source::Argument(word),
+    }
+}
+
+/// A token that is to be used may not stand where everybody can read it.
+fn unseen(source: Source) -> Result<Source, Failure> {
+    match source {
+        Source::Argument(_) => usage(
+            "a token on the command line is for everybody to read: give it on standard input, \
+             and - for its name",
+        ),
+        unseen => Ok(unseen),
     }
 }
 
@@ -903,6 +956,14 @@ mod tests {
             }
         }
         assert_eq!(complaint(&["inspect", "a", "b"]), "a token is given twice");
+    }
+
+    #[test]
+    fn a_token_that_is_to_be_used_is_not_taken_from_the_command_line() {
+        for verb in ["verify", "refresh"] {
+            assert!(command(&[verb]).is_ok() && command(&[verb, "-"]).is_ok());
+            assert!(complaint(&[verb, "a.b.c"]).starts_with("a token on the command line"));
+        }
     }
 
     #[test]

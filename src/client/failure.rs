@@ -28,6 +28,16 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// A token is not that of the user who was expected.
+    pub(super) fn of_another(expected: &str, user: Option<&str>) -> Self {
+        let what = match user {
+            Some(user) => format!("is {user}'s, and not {expected}'s"),
+            None => format!("is not {expected}'s"),
+        };
+        let remedy = format!("{expected} gets one with: slurm-token");
+        Self::Failed(Problem::new("the token", what, remedy))
+    }
+
     /// The exit status that says it.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {

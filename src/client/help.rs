@@ -8,6 +8,8 @@ pub(super) const fn of(verb: Verb) -> &'static str {
         Verb::Keep => KEEP,
         Verb::Curl => CURL,
         Verb::Inspect => INSPECT,
+        Verb::Verify => VERIFY,
+        Verb::Refresh => REFRESH,
         Verb::Whoami => WHOAMI,
     }
 }
@@ -23,6 +25,8 @@ Commands, each with a --help of its own:
   keep     keep a file that always holds a valid token
   curl     call slurmrestd with a token that only curl and the server see
   inspect  say what is in a token, and what Slurm would say to it
+  verify   ask the daemon whether a token is genuine and valid
+  refresh  get a new token for one that has not expired
   whoami   say what the policy of this machine gives you
 
 Options:
@@ -147,6 +151,45 @@ Examples:
   slurm-token inspect
   slurm-token --format raw | slurm-token inspect -
   slurm-token inspect --json --expect-user $USER - < ~/.slurm-token | jq .claims
+";
+
+const VERIFY: &str = "\
+Usage: slurm-token verify [-] [OPTION]...
+
+Asks the daemon whether a token is valid: signed by a key that it knows, in time,
+and for somebody who could have one. The token is that of SLURM_JWT, or with -
+that of standard input, also as another --format writes it.
+
+  --expect-user USER  fail if the token is somebody else's
+  --json              for programs; the same as --format json
+
+The options of slurm-token --help that say whom to ask: --socket, --cluster,
+--wait.
+
+Exit status: 0 valid; 1 valid, but somebody else's, or failed; 2 usage; 3 daemon
+not reached; 4 not valid.
+
+Examples:
+  slurm-token verify
+  slurm-token verify --expect-user $USER - < ~/.slurm-token
+";
+
+const REFRESH: &str = "\
+Usage: slurm-token refresh [-] [OPTION]...
+
+Gets a new token for one that has not expired: for as long as the old one had, and
+within what the policy gives one session. The old one stays valid until its end.
+It is that of SLURM_JWT, or with - that of standard input, also as another
+--format writes it.
+
+The options of slurm-token --help that say how the token is written and whom to
+ask: --format, --json, --socket, --cluster, --wait.
+
+Exit status: 0 done, 1 failed, 2 usage, 3 daemon not reached, 4 refused.
+
+Examples:
+  export $(slurm-token refresh)
+  slurm-token refresh --format raw - < ~/.slurm-token > ~/.slurm-token.new
 ";
 
 const WHOAMI: &str = "\

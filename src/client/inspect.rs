@@ -32,14 +32,9 @@ pub(super) fn inspect(source: &Source, expected: Option<&str>, json: bool) -> Re
         print(lines.collect::<String>().as_bytes())?;
     }
     match (expected, inspection.user()) {
-        (Some(expected), user) if user != Some(expected) => Err(Failure::Failed(Problem::new(
-            "the token",
-            match user {
-                Some(user) => format!("is {user}'s, and not {expected}'s"),
-                None => format!("is not {expected}'s"),
-            },
-            format!("{expected} gets one with: slurm-token"),
-        ))),
+        (Some(expected), user) if user != Some(expected) => {
+            Err(Failure::of_another(expected, user))
+        }
         _ if inspection.is_accepted() => Ok(()),
         _ => Err(Failure::Findings),
     }

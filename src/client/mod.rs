@@ -41,6 +41,8 @@ mod run;
 mod socket;
 /// Others' text made fit for a terminal, and colours where one is.
 mod terminal;
+/// `slurm-token verify` and `refresh`: what the daemon says of a token.
+mod verify;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -97,6 +99,17 @@ fn run(command: Command) -> Result<(), Failure> {
             expected,
             json,
         } => inspect::inspect(&source, expected.as_deref(), json),
+        Command::Verify {
+            daemon,
+            source,
+            expected,
+            json,
+        } => verify::verify(&daemon, &source, expected.as_deref(), json),
+        Command::Refresh {
+            daemon,
+            source,
+            format,
+        } => print(&format::token(&verify::refresh(&daemon, &source)?, format)),
         Command::Whoami { daemon, json } => {
             let standing: Standing = daemon.ask(&Request::Whoami)?;
             print(&if json {

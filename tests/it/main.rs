@@ -30,6 +30,7 @@ mod metrics;
 mod newcomer;
 mod node;
 mod peer;
+mod presented;
 mod private_host;
 mod python;
 mod readme;

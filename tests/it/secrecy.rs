@@ -144,9 +144,11 @@ fn while_a_token_is_printed_nothing_else_shows_it() {
 #[test]
 fn while_a_token_is_looked_into_nothing_shows_it() {
     let token = DAEMON.client(&ALICE, &["--format=raw"]);
-    let (snapshot, _, quiet) = while_printing(&["inspect", "-"], &token);
-    assert_eq!(snapshot.shows(&token), []);
-    assert!(quiet);
+    for args in [&["inspect", "-"][..], &["verify", "-"], &["refresh", "-"]] {
+        let (snapshot, _, quiet) = while_printing(args, &token);
+        assert_eq!(snapshot.shows(&token), [], "{args:?}");
+        assert!(quiet, "{args:?}");
+    }
 }
 
 #[test]
