@@ -10,7 +10,6 @@ mod key;
 mod lint;
 mod site;
 mod telling;
-mod times;
 mod token;
 
 use std::fmt;
