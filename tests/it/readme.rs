@@ -6,7 +6,7 @@ use std::process::Command;
 
 use slurm_tokend::config::Config;
 
-use crate::node::{ALICE, install, stdout};
+use crate::node::{ALICE, Daemon, generate_key, install, stdout};
 use crate::slurm::RS256;
 
 const README: &str = include_str!("../../README.md");
