@@ -41,6 +41,7 @@ mod refresh;
 mod reloading;
 mod run;
 mod secrecy;
+mod setup;
 mod slurm;
 mod starting;
 mod state;
