@@ -37,6 +37,7 @@ mod readme;
 mod refresh;
 mod reloading;
 mod run;
+mod setup;
 mod slurm;
 mod starting;
 mod state;

@@ -15,6 +15,8 @@ function __slurm_tokenctl_at
                 set at 'key'
             case ':jwks'
                 set at 'jwks'
+            case ':setup'
+                set at 'setup'
             case ':token'
                 set at 'token'
             case ':status'
@@ -67,6 +69,8 @@ function __slurm_tokenctl_at
                 set value 1
             case 'jwks lint:--slurm-user'
                 set value 1
+            case 'setup:--cluster' 'setup:--slurm-user' 'setup:--slurm-uid'
+                set value 1
             case 'token:sign'
                 set at 'token sign'
             case 'token:verify'
@@ -103,6 +107,7 @@ complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -s h -l help -d 'Print he
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -s V -l version -d 'Print version'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a key -d 'Make a key, or show what is public of one'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a jwks -d 'Make, join and check sets of public keys for slurmctld'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a setup -d 'Set this node up: key, public half, configuration, start'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a token -d 'Sign, check and look into single tokens, without the daemon'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a status -d 'Say how the daemon is'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a sessions -d 'Say who holds tokens, from where, and who is blocked'
@@ -158,6 +163,14 @@ complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks lint"' -l slurm-user -x
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks lint"' -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks lint"' -F
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks help"' -x -a "build\t'Make a set of the public halves of keys' merge\t'Join sets, such as those of several nodes' lint\t'Say what each release of Slurm does with a set, entry by entry'"
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "setup"' -l cluster -x -a '(string replace -rf "^/run/slurm-tokend-(.*)/\$" "\$1" /run/slurm-tokend-*/)' -d 'Set up slurm-tokend@NAME, which serves one more cluster on this node'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "setup"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "setup"' -l slurm-uid -x -d 'The uid of the account that slurmctld runs as, where this node has no...'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "setup"' -l admin-group -d 'Make the group of the administrators, `admin_group`, where there is none'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "setup"' -l no-start -d 'Start nothing'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "setup"' -l yes -d 'Do it without asking'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "setup"' -l dry-run -d 'Say what would be done, and do nothing'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "setup"' -s h -l help -d 'Print help'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "token"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "token"' -s h -l help -d 'Print help'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "token"' -a sign -d 'Sign a token for any user, past the daemon'
@@ -216,4 +229,4 @@ complete -c slurm-tokenctl -n '__slurm_tokenctl_at "metrics"' -l slurm-user -x -
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "metrics"' -l socket -r -F -d 'Ask at this socket'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "metrics"' -l config -r -F -d 'Ask the daemon of this configuration'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "metrics"' -s h -l help -d 'Print help'
-complete -c slurm-tokenctl -n '__slurm_tokenctl_at "help"' -x -a "key\t'Make a key, or show what is public of one' jwks\t'Make, join and check sets of public keys for slurmctld' token\t'Sign, check and look into single tokens, without the daemon' status\t'Say how the daemon is' sessions\t'Say who holds tokens, from where, and who is blocked' block\t'Give a user no more tokens on this node, from now on' unblock\t'Lift a user\'s block' metrics\t'Print what the daemon has counted'"
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "help"' -x -a "key\t'Make a key, or show what is public of one' jwks\t'Make, join and check sets of public keys for slurmctld' setup\t'Set this node up: key, public half, configuration, start' token\t'Sign, check and look into single tokens, without the daemon' status\t'Say how the daemon is' sessions\t'Say who holds tokens, from where, and who is blocked' block\t'Give a user no more tokens on this node, from now on' unblock\t'Lift a user\'s block' metrics\t'Print what the daemon has counted'"
