@@ -16,9 +16,9 @@ use crate::report::{Problem, Problems};
 
 /// The largest JWKS, in bytes: a key has 0.5 KiB, and a cluster has hundreds
 /// of nodes.
-const MAX_JWKS: usize = 4 * 1024 * 1024;
+pub(super) const MAX_JWKS: usize = 4 * 1024 * 1024;
 /// slurmctld's rule for a JWKS: written by its owner only, read by all.
-const JWKS_MODE: u32 = 0o644;
+pub(super) const JWKS_MODE: u32 = 0o644;
 
 #[derive(Subcommand)]
 pub(super) enum Command {

@@ -10,13 +10,13 @@ use rsa::pkcs8::{EncodePrivateKey, LineEnding};
 
 use super::{Failure, print, say};
 use crate::keys::file::{SecretBytes, Trust, quoted, read_key, read_public};
-use crate::keys::format::{Caution, PublicKey, Rejection, signing_key};
+use crate::keys::format::{Caution, PublicKey, Rejection, SigningKey, signing_key};
 use crate::keys::jwks::Jwk;
 use crate::keys::{Algorithm, Kid, file, store};
 use crate::report::Problem;
 
 /// Nobody needs to write to a key, its owner included.
-const KEY_MODE: u32 = 0o400;
+pub(super) const KEY_MODE: u32 = 0o400;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -134,20 +134,7 @@ impl Generate {
                 "RS256 takes --bits 2048, 3072 or 4096".into(),
             ));
         }
-        let failed = |_| {
-            Problem::at(
-                &self.out,
-                "no RSA key could be made",
-                "check that the kernel's getrandom works",
-            )
-        };
-        let pair = RsaPrivateKey::new(&mut OsRng, bits).map_err(failed)?;
-        let pem = pair
-            .to_pkcs8_pem(LineEnding::LF)
-            .map_err(|_| failed(rsa::Error::Internal))?;
-        let pem = SecretBytes::new(pem.as_bytes().to_vec());
-        // Read by the library that will sign with it before anybody relies on it.
-        let key = signing_key(&pem, Algorithm::Rs256, None).map_err(|r| r.at(&self.out))?;
+        let (pem, key) = rsa_key(bits, &self.out)?;
         store::create_new(&self.out, pem.as_slice(), KEY_MODE, trust)?;
 
         let file = quoted(&self.out);
@@ -173,13 +160,7 @@ impl Generate {
                 "HS256 takes --bits from 256 to 512, a multiple of 8".into(),
             ));
         }
-        let secret = random_secret(bits / 8).ok_or_else(|| {
-            Problem::at(
-                &self.out,
-                "no random numbers are to be had",
-                "check that the kernel's getrandom works",
-            )
-        })?;
+        let secret = secret(bits / 8, &self.out)?;
         store::create_new(&self.out, secret.as_slice(), KEY_MODE, trust)?;
 
         let kid = self
@@ -209,6 +190,36 @@ impl Generate {
         let path = std::path::absolute(&self.out).unwrap_or_else(|_| self.out.clone());
         path.display().to_string()
     }
+}
+
+/// A new RSA key for the file `out`, as PEM and read by the library that will
+/// sign with it.
+pub(super) fn rsa_key(bits: usize, out: &Path) -> Result<(SecretBytes, SigningKey), Problem> {
+    let failed = |_| {
+        Problem::at(
+            out,
+            "no RSA key could be made",
+            "check that the kernel's getrandom works",
+        )
+    };
+    let pair = RsaPrivateKey::new(&mut OsRng, bits).map_err(failed)?;
+    let pem = pair
+        .to_pkcs8_pem(LineEnding::LF)
+        .map_err(|_| failed(rsa::Error::Internal))?;
+    let pem = SecretBytes::new(pem.as_bytes().to_vec());
+    let key = signing_key(&pem, Algorithm::Rs256, None).map_err(|r| r.at(out))?;
+    Ok((pem, key))
+}
+
+/// A new HS256 secret for the file `out`.
+pub(super) fn secret(bytes: usize, out: &Path) -> Result<SecretBytes, Problem> {
+    random_secret(bytes).ok_or_else(|| {
+        Problem::at(
+            out,
+            "no random numbers are to be had",
+            "check that the kernel's getrandom works",
+        )
+    })
 }
 
 /// So many random bytes, of which the last is no white space: a copy that

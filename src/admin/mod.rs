@@ -3,9 +3,11 @@
 //! What a script wants goes to standard output, words go to standard error.
 //! Exit status: 0 done or all well, 1 failed or findings, 2 wrong usage.
 
+mod calendar;
 mod jwks;
 mod key;
 mod lint;
+mod rotate;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -38,6 +40,8 @@ enum Command {
     /// Make, join and check sets of public keys for slurmctld
     #[command(subcommand)]
     Jwks(jwks::Command),
+    /// Replace the key that signs, so that no caller is refused on the way
+    Rotate(rotate::Rotate),
 }
 
 /// Why a command wasn't done.
@@ -93,6 +97,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Key(command) => key::run(command, &trust),
         Command::Jwks(command) => jwks::run(command, &trust),
+        Command::Rotate(rotate) => rotate::run(&rotate),
     }
 }
 

@@ -85,7 +85,7 @@ fn read_draft(path: &Path, slurm_uid: Option<u32>) -> Result<Draft, Problem> {
 
 /// This machine's name up to its first full stop, as `{host}` stands for it;
 /// empty where it has none that can be part of a kid.
-fn host() -> String {
+pub fn host() -> String {
     let name = nix::unistd::gethostname().unwrap_or_default();
     let name = name.to_string_lossy();
     let label = name.split('.').next().unwrap_or_default();
@@ -104,10 +104,7 @@ impl Engine {
         let jwks = key
             .public()
             .map_or_else(JwkSet::default, |p| JwkSet::of(p, key.kid()));
-        let recorder = match config.audit.sink {
-            Sink::Syslog => Recorder::Syslog(Syslog::new(Path::new(SYSLOG_SOCKET))),
-            Sink::Stderr => Recorder::Stderr,
-        };
+        let recorder = recorder(&config);
         Self {
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
             jwks_answer: wire::ok_line(&jwks),
@@ -179,6 +176,26 @@ fn key_owner(config: &Config) -> u32 {
     }
 }
 
+/// The way to the log that a configuration names.
+pub fn recorder(config: &Config) -> Recorder {
+    match config.audit.sink {
+        Sink::Syslog => Recorder::Syslog(Syslog::new(Path::new(SYSLOG_SOCKET))),
+        Sink::Stderr => Recorder::Stderr,
+    }
+}
+
+/// Who may own the keys of a configuration.
+pub fn key_trust(config: &Config) -> Trust {
+    let policy = &config.policy;
+    let slurm_uid = policy
+        .slurm_uid
+        .or_else(|| account::uid_of(&policy.slurm_user).ok().flatten());
+    Trust {
+        slurm_uid,
+        own_uid: key_owner(config),
+    }
+}
+
 /// Where a key is read: its copy among the credentials comes first.
 fn key_path(source: &KeySource) -> PathBuf {
     let credentials = std::env::var_os(CREDENTIALS)
@@ -232,14 +249,7 @@ pub fn read_signing_key(config: &Config) -> Result<SigningKey, Problem> {
             "start the daemon through its unit, with LoadCredential=, or name a file",
         ));
     }
-    let policy = &config.policy;
-    let slurm_uid = policy
-        .slurm_uid
-        .or_else(|| account::uid_of(&policy.slurm_user).ok().flatten());
-    let trust = Trust {
-        slurm_uid,
-        own_uid: key_owner(config),
-    };
+    let trust = key_trust(config);
     let bytes = read_key(&path, &trust)?;
     signing_key(&bytes, config.signing.algorithm, config.signing.kid.clone())
         .map_err(|rejection| rejection.at(&path))

@@ -24,6 +24,7 @@ mod peer;
 mod private_host;
 mod readme;
 mod reloading;
+mod rotating;
 mod slurm;
 mod starting;
 mod state;
