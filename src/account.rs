@@ -15,7 +15,7 @@ pub const OVERFLOW_UID: u32 = 65_534;
 pub const NO_UID: u32 = u32::MAX;
 
 /// The longest login name, in bytes (limits.h, `LOGIN_NAME_MAX`, less its NUL).
-const LONGEST_NAME: usize = 255;
+pub const LONGEST_NAME: usize = 255;
 
 /// One account, from one look-up.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -54,6 +54,11 @@ pub enum Outcome<'a> {
         /// The rule that gave the lifespan.
         rule: Ruling,
     },
+    /// An administrator, or somebody who asked about themselves, got an answer.
+    Done {
+        /// What more there is to say of it.
+        facts: &'a [(&'static str, String)],
+    },
     /// Nothing was made.
     Refused {
         /// Why.
@@ -70,6 +75,7 @@ impl fmt::Display for Event<'_> {
         let Caller { uid, pid } = self.caller;
         let result = match &self.outcome {
             Outcome::Granted { .. } => "granted",
+            Outcome::Done { .. } => "done",
             Outcome::Refused { .. } => "refused",
         };
         write!(f, "op={} result={result} uid={uid}", self.operation)?;
@@ -93,6 +99,9 @@ impl fmt::Display for Event<'_> {
                 " sun={} lifespan={lifespan} exp={exp} kid={kid} jti={jti} rule={rule}",
                 Plain(sun)
             ),
+            Outcome::Done { facts } => facts
+                .iter()
+                .try_for_each(|(name, value)| write!(f, " {name}={}", Plain(value))),
             Outcome::Refused {
                 code,
                 lifespan,
@@ -274,7 +283,7 @@ impl Syslog {
         };
         let mut log = Logger::new(&mut datagram, Header { pid: self.pid });
         let sent = match event.outcome {
-            Outcome::Granted { .. } => log.info(event),
+            Outcome::Granted { .. } | Outcome::Done { .. } => log.info(event),
             Outcome::Refused { .. } => log.notice(event),
         };
         match (datagram.failed, sent) {

@@ -16,6 +16,8 @@ pub mod account;
 pub mod admin;
 /// The record of each decision; no secret can enter it.
 pub mod audit;
+/// Who is blocked on this node. Pure.
+pub mod block;
 /// What the kernel says of a peer.
 pub mod caller;
 /// The program `slurm-token`.

@@ -85,6 +85,8 @@ pub enum Ruling {
     Default,
     /// The n-th `[[policy.rule]]`, from 1.
     Rule(usize),
+    /// Root said so: `slurm-tokenctl token sign`.
+    Root,
 }
 
 impl std::fmt::Display for Ruling {
@@ -92,6 +94,7 @@ impl std::fmt::Display for Ruling {
         match self {
             Self::Default => f.write_str("default"),
             Self::Rule(n) => write!(f, "rule-{n}"),
+            Self::Root => f.write_str("root"),
         }
     }
 }
@@ -112,6 +115,7 @@ pub struct Bounds {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     subject: String,
+    uid: u32,
     delegate: Option<String>,
     lifespan: Lifespan,
     ruling: Ruling,
@@ -122,6 +126,10 @@ impl Grant {
     /// Whom the token speaks for: its `sun`.
     pub fn subject(&self) -> &str {
         &self.subject
+    }
+    /// The uid of that account.
+    pub fn uid(&self) -> u32 {
+        self.uid
     }
     /// The service that asked, where it asked for somebody else: `act`.
     pub fn delegate(&self) -> Option<&str> {
@@ -188,15 +196,33 @@ impl Policy {
         }
     }
 
+    /// Decides on a token that root signs with the key in hand, past the
+    /// daemon. For whom and for how long is root's to say; whom no token may
+    /// name is not.
+    pub fn decide_for_root(
+        &self,
+        names: &Names,
+        subject: &Account,
+        asked: Asked,
+    ) -> Result<Grant, Refusal> {
+        self.refuse_privileged(names, subject, subject.uid == 0)?;
+        self.refuse_denied(names, subject)?;
+        let max = match asked {
+            Asked::Of(lifespan) => lifespan.max(self.max_lifespan),
+            Asked::Default | Asked::Max => self.max_lifespan,
+        };
+        let bounds = Bounds {
+            ruling: Ruling::Root,
+            default: self.default_lifespan.min(max),
+            max,
+        };
+        self.grant(subject, None, bounds, asked)
+    }
+
     /// What an account may have for itself.
     pub fn bounds(&self, names: &Names, account: &Account) -> Result<Bounds, Refusal> {
         let privileged = self.refuse_privileged(names, account, true)?;
-        if is_named(names, account, &self.deny_users) {
-            return Err(not_allowed(format!(
-                "The policy denies tokens to {}.",
-                account.name
-            )));
-        }
+        self.refuse_denied(names, account)?;
         if account.uid < self.min_uid && !privileged {
             return Err(not_allowed(format!(
                 "Accounts with a uid below {} get no token, and {} has uid {}.",
@@ -225,6 +251,14 @@ impl Policy {
                 caller.name
             ))
         })
+    }
+
+    /// May the account ask for what only administrators may: root, and the
+    /// members of `admin_group`. Where that group can't be found, root alone.
+    pub fn is_administrator(&self, names: &Names, account: &Account) -> bool {
+        let is_somebody = !matches!(account.uid, OVERFLOW_UID | NO_UID);
+        let gid = names.groups.get(&self.admin_group);
+        account.uid == 0 || (is_somebody && gid.is_some_and(|gid| account.groups.contains_key(gid)))
     }
 
     /// What a service may have for `target`: never more than the target itself.
@@ -340,6 +374,13 @@ impl Policy {
         Err(self.privileged(&format!("{name} (uid {uid})")))
     }
 
+    fn refuse_denied(&self, names: &Names, account: &Account) -> Result<(), Refusal> {
+        if is_named(names, account, &self.deny_users) {
+            return Err(denied(&account.name));
+        }
+        Ok(())
+    }
+
     fn privileged(&self, whom: &str) -> Refusal {
         Refusal::new(
             Code::PrivilegedUser,
@@ -381,7 +422,7 @@ impl Policy {
             return Err(primary_group_of_root(name));
         }
         if self.deny_users.iter().any(|denied| denied == name) {
-            return Err(not_allowed(format!("The policy denies tokens to {name}.")));
+            return Err(denied(name));
         }
         Ok(())
     }
@@ -432,6 +473,7 @@ impl Policy {
         };
         Ok(Grant {
             subject: subject.name.clone(),
+            uid: subject.uid,
             delegate: delegate.map(ToOwned::to_owned),
             lifespan,
             ruling: bounds.ruling,
@@ -548,6 +590,10 @@ fn primary_group_of_root(name: &str) -> Refusal {
         format!("The primary group of {name} is gid 0, which no token may carry."),
         "Ask your administrator to give the account a primary group of its own.",
     )
+}
+
+fn denied(name: &str) -> Refusal {
+    not_allowed(format!("The policy denies tokens to {name}."))
 }
 
 fn not_allowed(message: String) -> Refusal {

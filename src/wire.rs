@@ -3,6 +3,7 @@
 //! A request never says who its caller is: the kernel does. Both programs use
 //! the types here, so that neither can drift from the other.
 
+mod administration;
 mod answer;
 mod request;
 
@@ -10,8 +11,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::administration::{
+    Blocked, Exposition, Forgotten, Holder, KeyStatus, Metrics, Origin, Sessions, Status, Unblocked,
+};
 pub use self::answer::{Issued, Pong, Standing};
 pub use self::request::{LifespanWord, Request};
+use crate::report::Problem;
 
 /// The version that every request and every answer carries as `v`.
 pub const VERSION: u32 = 1;
@@ -162,6 +167,16 @@ impl Refusal {
             max_lifespan: None,
             retry_after: None,
         }
+    }
+
+    /// The same as a problem, for a program's own reader.
+    pub fn at(&self, place: &str) -> Problem {
+        let mut help = self.help.trim_end_matches('.').to_owned();
+        // It follows a semicolon there.
+        if let Some(first) = help.get_mut(..1) {
+            first.make_ascii_lowercase();
+        }
+        Problem::new(place, self.message.trim_end_matches('.'), help)
     }
 }
 

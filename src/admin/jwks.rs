@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::key::{kid, public_half};
+use super::key::{entry, kid};
 use super::{Failure, lint, print, say};
 use crate::daemon::engine;
 use crate::keys::file::{Trust, quoted, read_public};
@@ -42,7 +42,7 @@ pub(super) enum Command {
 
 #[derive(Args)]
 pub(super) struct Build {
-    /// Keys in PEM, private or public, and directories of *.pem files
+    /// Keys, private or public, and directories of *.pem and *.jwk files
     #[arg(value_name = "DIR|FILE", required_unless_present = "config")]
     sources: Vec<PathBuf>,
     /// Take the key that this configuration signs with, under the kid of its tokens
@@ -88,7 +88,7 @@ pub(super) fn run(command: Command, trust: &Trust) -> Result<(), Failure> {
 
 impl Build {
     fn run(&self, trust: &Trust) -> Result<(), Failure> {
-        let files = files_in(&self.sources, "pem")?;
+        let files = files_in(&self.sources, &["pem", "jwk"])?;
         if self.kid.is_some() && files.len() != 1 {
             return Err(Failure::Usage(format!(
                 "--kid names one key, and here are {}",
@@ -100,16 +100,16 @@ impl Build {
             add(&mut set, signing_jwk(config)?, config)?;
         }
         each(&files, |file| {
-            let key = public_half(file, trust)?;
             let kid = match &self.kid {
-                Some(kid) => kid.clone(),
-                None if self.kid_from_name => kid_from_name(file)?,
-                None => key.thumbprint(),
+                None if self.kid_from_name => Some(kid_from_name(file)?),
+                kid => kid.clone(),
             };
-            if !self.kid_from_name && self.kid.is_none() {
-                point_out_thumbprint(file, &kid);
+            let given = kid.is_some();
+            let jwk = entry(file, kid, trust)?;
+            if !given {
+                point_out_kid(file, &jwk.kid);
             }
-            add(&mut set, Jwk::new(&key, &kid), file)
+            add(&mut set, jwk, file)
         })?;
         self.output.write(&set, trust)
     }
@@ -117,7 +117,7 @@ impl Build {
 
 impl Merge {
     fn run(&self, trust: &Trust) -> Result<(), Failure> {
-        let files = files_in(&self.sources, "json")?;
+        let files = files_in(&self.sources, &["json"])?;
         let mut merged = JwkSet::default();
         each(&files, |file| {
             for jwk in read_set(file, trust)?.keys {
@@ -232,18 +232,18 @@ fn kid_from_name(file: &Path) -> Result<Kid, Problem> {
 
 /// A key under another name than its file's is right only where the daemon
 /// agrees: the most likely cause of tokens that Slurm refuses.
-fn point_out_thumbprint(file: &Path, kid: &Kid) {
+fn point_out_kid(file: &Path, kid: &str) {
     let stem = file.file_stem().and_then(OsStr::to_str).unwrap_or_default();
-    if stem != kid.as_str() {
+    if stem != kid {
         say(format_args!(
-            "{}: its kid here is its thumbprint, {kid}; where signing.kid is set, give --config, \
-             --kid or --kid-from-name",
+            "{}: its kid here is {kid}; where signing.kid is set, give --config, --kid or \
+             --kid-from-name",
             quoted(file)
         ));
     }
 }
 
-fn read_set(file: &Path, trust: &Trust) -> Result<JwkSet, Problem> {
+pub(super) fn read_set(file: &Path, trust: &Trust) -> Result<JwkSet, Problem> {
     let bytes = read_public(file, trust, MAX_JWKS)?;
     let reading = JwkSet::parse(&bytes).map_err(|rejection| rejection.at(file))?;
     for entry in reading.passed_over {
@@ -256,9 +256,10 @@ fn add(set: &mut JwkSet, jwk: Jwk, file: &Path) -> Result<(), Problem> {
     set.add(jwk).map_err(|rejection| rejection.at(file))
 }
 
-/// The files named, and those with `extension` in the directories named, in
-/// the order of their names. Hidden files, as a crash leaves them, don't count.
-fn files_in(sources: &[PathBuf], extension: &str) -> Result<Vec<PathBuf>, Problem> {
+/// The files named, and in the directories named those with one of these
+/// extensions, in the order of their names. What else is there is named and
+/// passed over.
+fn files_in(sources: &[PathBuf], extensions: &[&str]) -> Result<Vec<PathBuf>, Problem> {
     let mut files = Vec::new();
     for source in sources {
         if !source.is_dir() {
@@ -272,27 +273,49 @@ fn files_in(sources: &[PathBuf], extension: &str) -> Result<Vec<PathBuf>, Proble
                 "run this as root",
             )
         };
-        let mut found = Vec::new();
+        let mut entries = Vec::new();
         for entry in std::fs::read_dir(source).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
-            let hidden = path
-                .file_name()
-                .is_none_or(|name| name.as_encoded_bytes()[0] == b'.');
-            if !hidden && path.extension() == Some(OsStr::new(extension)) {
-                found.push(path);
+            entries.push(entry.map_err(unreadable)?.path());
+        }
+        entries.sort();
+        let before = files.len();
+        for path in entries {
+            match passed_over(&path, extensions) {
+                None => files.push(path),
+                Some(why) => say(format_args!("{}: {why}; left out", quoted(&path))),
             }
         }
-        if found.is_empty() {
+        if files.len() == before {
             return Err(Problem::at(
                 source,
-                format!("there is no *.{extension} file in this directory"),
+                format!(
+                    "there is no *.{} file in this directory",
+                    extensions.join(" or *.")
+                ),
                 "name the right directory, or the files",
             ));
         }
-        found.sort();
-        files.append(&mut found);
     }
     Ok(files)
+}
+
+/// Why an entry of a directory is none of those that are looked for.
+fn passed_over(path: &Path, extensions: &[&str]) -> Option<&'static str> {
+    let name = path.file_name().unwrap_or_default();
+    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+    if store::is_unfinished(name) {
+        Some("a crash left this unfinished file, which may be removed")
+    } else if name.as_encoded_bytes().starts_with(b".") {
+        Some("this file is hidden")
+    } else if path.is_dir() {
+        Some("this is a directory")
+    } else if extensions.contains(&extension) {
+        None
+    } else if extension == "key" {
+        Some("an HS256 key has no public half")
+    } else {
+        Some("its name ends otherwise")
+    }
 }
 
 /// Does something with each file, and tells the problems of all together.

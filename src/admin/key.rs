@@ -10,13 +10,16 @@ use rsa::pkcs8::{EncodePrivateKey, LineEnding};
 
 use super::{Failure, print, say};
 use crate::keys::file::{SecretBytes, Trust, quoted, read_key, read_public};
-use crate::keys::format::{Caution, PublicKey, Rejection, SigningKey, signing_key};
+use crate::keys::format::{self, Caution, PublicKey, Rejection, SigningKey, signing_key};
+use crate::keys::jwk::private_jwk;
 use crate::keys::jwks::Jwk;
 use crate::keys::{Algorithm, Kid, file, store};
 use crate::report::Problem;
 
 /// Nobody needs to write to a key, its owner included.
 pub(super) const KEY_MODE: u32 = 0o400;
+/// A copy for another program.
+const JWK_MODE: u32 = 0o600;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -27,13 +30,26 @@ pub(super) enum Command {
     /// Print the public half of an RSA key in PEM
     Public(Source),
     /// Print the public half of an RSA key as a JWK
-    Jwk {
-        #[command(flatten)]
-        source: Source,
-        /// The key's name, where signing.kid sets it [default: its thumbprint]
-        #[arg(long, value_parser = kid)]
-        kid: Option<Kid>,
-    },
+    ///
+    /// With --private it's the whole key, into a new file that its owner alone
+    /// can read: never to standard output.
+    Jwk(JwkArgs),
+}
+
+#[derive(Args)]
+pub(super) struct JwkArgs {
+    #[command(flatten)]
+    source: Source,
+    /// The key's name, where signing.kid sets it [default: that in a JWK, or
+    /// its thumbprint]
+    #[arg(long, value_parser = kid)]
+    kid: Option<Kid>,
+    /// The private key, for a program that reads no PEM
+    #[arg(long, requires = "out")]
+    private: bool,
+    /// With --private: the file to make
+    #[arg(long, value_name = "FILE", requires = "private")]
+    out: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -52,7 +68,7 @@ pub(super) struct Generate {
 
 #[derive(Args)]
 pub(super) struct Source {
-    /// An RSA key in PEM: private, public, or in a certificate
+    /// An RSA key: private, public or in a certificate in PEM, or a JWK
     file: PathBuf,
 }
 
@@ -64,7 +80,7 @@ pub(super) fn kid(name: &str) -> Result<Kid, String> {
     })
 }
 
-fn algorithm() -> impl TypedValueParser<Value = Algorithm> {
+pub(super) fn algorithm() -> impl TypedValueParser<Value = Algorithm> {
     PossibleValuesParser::new(["RS256", "HS256"]).map(|name| match name.as_str() {
         "HS256" => Algorithm::Hs256,
         _ => Algorithm::Rs256,
@@ -75,39 +91,30 @@ pub(super) fn run(command: Command, trust: &Trust) -> Result<(), Failure> {
     match command {
         Command::Generate(generate) => generate.run(trust),
         Command::Kid(source) => {
-            let key = public_half(&source.file, trust)?;
+            let (key, _) = public_half(&source.file, trust)?;
             Ok(print(&format!("{}\n", key.thumbprint()))?)
         }
         Command::Public(source) => {
-            let key = public_half(&source.file, trust)?;
+            let (key, _) = public_half(&source.file, trust)?;
             Ok(print(&key.to_spki_pem())?)
         }
-        Command::Jwk { source, kid } => {
-            let key = public_half(&source.file, trust)?;
-            let kid = kid.unwrap_or_else(|| key.thumbprint());
-            Ok(print(&format!("{}\n", Jwk::new(&key, &kid).to_json()))?)
-        }
+        Command::Jwk(jwk) => jwk.run(trust),
     }
 }
 
-/// The public key in a PEM file. A file with a private key in it has to be as
-/// safe as the daemon wants it.
-pub(super) fn public_half(path: &Path, trust: &Trust) -> Result<PublicKey, Problem> {
+/// The public key in a file, and the name that a JWK gives it. A file with a
+/// private key in it has to be as safe as the daemon wants it.
+pub(super) fn public_half(
+    path: &Path,
+    trust: &Trust,
+) -> Result<(PublicKey, Option<String>), Problem> {
     // It may turn out to be a private key: wiped like one.
     let bytes = SecretBytes::new(read_public(path, trust, file::MAX_KEY_FILE)?);
-    let rejection = match PublicKey::from_pem(bytes.as_slice()) {
-        Ok(key) => return Ok(key),
-        Err(Rejection::PrivateKey) => {
-            let bytes = read_key(path, trust)?;
-            match signing_key(&bytes, Algorithm::Rs256, None).map(|key| key.public().cloned()) {
-                Ok(Some(key)) => return Ok(key),
-                Ok(None) => Rejection::NotPem,
-                Err(rejection) => rejection,
-            }
-        }
-        Err(rejection) => rejection,
+    let read = match PublicKey::read(bytes.as_slice()) {
+        Err(Rejection::PrivateKey) => format::public_half(&read_key(path, trust)?),
+        read => read,
     };
-    Err(match rejection {
+    read.map_err(|rejection| match rejection {
         Rejection::NotPem => Problem::at(
             path,
             rejection.what(),
@@ -115,6 +122,35 @@ pub(super) fn public_half(path: &Path, trust: &Trust) -> Result<PublicKey, Probl
         ),
         _ => rejection.at(path),
     })
+}
+
+/// The public key in a file, as an entry of a set.
+pub(super) fn entry(path: &Path, kid: Option<Kid>, trust: &Trust) -> Result<Jwk, Problem> {
+    let (key, name) = public_half(path, trust)?;
+    let kid = key.kid(kid, name.as_deref());
+    Ok(Jwk::new(
+        &key,
+        &kid.map_err(|rejection| rejection.at(path))?,
+    ))
+}
+
+impl JwkArgs {
+    fn run(self, trust: &Trust) -> Result<(), Failure> {
+        let file = &self.source.file;
+        let Some(out) = self.out.filter(|_| self.private) else {
+            let jwk = entry(file, self.kid, trust)?;
+            return Ok(print(&format!("{}\n", jwk.to_json()))?);
+        };
+        let bytes = read_key(file, trust)?;
+        let jwk = private_jwk(&bytes, self.kid).map_err(|rejection| rejection.at(file))?;
+        store::create_new(&out, jwk.as_slice(), JWK_MODE, trust)?;
+        say(format_args!(
+            "{}: the private key as a JWK. Whoever reads it signs tokens: it belongs into no set \
+             (JWKS) and to no other machine",
+            quoted(&out)
+        ));
+        Ok(())
+    }
 }
 
 impl Generate {

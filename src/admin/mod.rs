@@ -1,13 +1,18 @@
-//! The program `slurm-tokenctl`: makes, publishes and checks keys.
+//! The program `slurm-tokenctl`: makes, publishes and checks keys, looks into
+//! tokens, and asks the running daemon what only administrators may.
 //!
 //! What a script wants goes to standard output, words go to standard error.
 //! Exit status: 0 done or all well, 1 failed or findings, 2 wrong usage.
 
-mod calendar;
+mod daemon;
 mod jwks;
 mod key;
 mod lint;
 mod rotate;
+mod site;
+mod telling;
+mod times;
+mod token;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -18,10 +23,11 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::account;
+use crate::client;
 use crate::keys::file::Trust;
 use crate::report::{Problem, Problems};
 
-/// Makes, publishes and checks the keys of slurm-tokend.
+/// Makes, publishes and checks the keys of slurm-tokend, and administers the daemon.
 #[derive(Parser)]
 #[command(name = "slurm-tokenctl", version)]
 struct Cli {
@@ -40,6 +46,21 @@ enum Command {
     /// Make, join and check sets of public keys for slurmctld
     #[command(subcommand)]
     Jwks(jwks::Command),
+    /// Sign, check and look into single tokens, without the daemon
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Say how the daemon is
+    Status(daemon::StatusOf),
+    /// Say who holds tokens, from where, and who is blocked
+    ///
+    /// Everybody may ask for their own; for others', administrators.
+    Sessions(daemon::SessionsOf),
+    /// Give a user no more tokens on this node, from now on
+    Block(daemon::ToBlock),
+    /// Lift a user's block
+    Unblock(daemon::ToUnblock),
+    /// Print what the daemon has counted
+    Metrics(daemon::MetricsOf),
     /// Replace the key that signs, so that no caller is refused on the way
     Rotate(rotate::Rotate),
 }
@@ -52,6 +73,8 @@ enum Failure {
     Problems(Problems),
     /// What was looked at isn't as it should be; standard output has told.
     Findings,
+    /// The daemon refused, or could not be asked.
+    NoAnswer(client::Failure),
 }
 
 impl From<Problem> for Failure {
@@ -82,6 +105,10 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Findings) => ExitCode::FAILURE,
+        Err(Failure::NoAnswer(failure)) => {
+            daemon::tell(&failure);
+            ExitCode::FAILURE
+        }
         Err(Failure::Usage(what)) => tell(&Cli::command().error(ErrorKind::ValueValidation, what)),
         Err(Failure::Problems(Problems(problems))) => {
             for problem in problems {
@@ -93,10 +120,17 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
-    let trust = Trust::of_process(slurm_uid(&cli.slurm_user)?);
+    // Whoever asks the daemon needs no word of the account service.
+    let trust = || slurm_uid(&cli.slurm_user).map(Trust::of_process);
     match cli.command {
-        Command::Key(command) => key::run(command, &trust),
-        Command::Jwks(command) => jwks::run(command, &trust),
+        Command::Key(command) => key::run(command, &trust()?),
+        Command::Jwks(command) => jwks::run(command, &trust()?),
+        Command::Token(command) => token::run(command, &cli.slurm_user, &trust()?),
+        Command::Status(status) => status.run(),
+        Command::Sessions(sessions) => sessions.run(),
+        Command::Block(block) => block.run(),
+        Command::Unblock(unblock) => unblock.run(),
+        Command::Metrics(metrics) => metrics.run(),
         Command::Rotate(rotate) => rotate::run(&rotate),
     }
 }

@@ -20,10 +20,10 @@
 //! following links that others could have made.
 
 mod names;
+mod node;
 mod plan;
 mod proof;
 mod service;
-mod site;
 mod switch;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
@@ -33,11 +33,11 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use nix::unistd::{Gid, Uid};
 
+use self::node::{Next, Node, Old, Scheme};
 use self::plan::{CLOCKS_DIFFER, Commands, Key, OldKey, Standing, Step};
 use self::proof::Judge;
-use self::site::{Next, Old, Scheme, Site};
 use super::key::{KEY_MODE, rsa_key, secret};
-use super::{Failure, calendar, print, say};
+use super::{Failure, print, say, times};
 use crate::admin::jwks::JWKS_MODE;
 use crate::daemon::usual_configuration;
 use crate::issue::Issuer;
@@ -111,19 +111,19 @@ struct Activate {
 
 pub(super) fn run(rotate: &Rotate) -> Result<(), Failure> {
     let configuration = rotate.config.clone().unwrap_or_else(usual_configuration);
-    let site = Site::look(&configuration, &rotate.jwks_dir)?;
-    for note in &site.notes {
+    let node = Node::look(&configuration, &rotate.jwks_dir)?;
+    for note in &node.notes {
         say(format_args!("{note}; it was left out"));
     }
     match &rotate.verb {
-        Verb::Status { json } => status(&site, rotate, *json),
-        Verb::Prepare => prepare(&site, rotate),
-        Verb::Activate(activate) => activate.run(&site, rotate),
+        Verb::Status { json } => status(&node, rotate, *json),
+        Verb::Prepare => prepare(&node, rotate),
+        Verb::Activate(activate) => activate.run(&node, rotate),
         Verb::Retire {
             kid,
             tokens_may_die,
-        } => retire(&site, kid.as_ref(), *tokens_may_die),
-        Verb::Now { compromised: _ } => replace_compromised(&site),
+        } => retire(&node, kid.as_ref(), *tokens_may_die),
+        Verb::Now { compromised: _ } => replace_compromised(&node),
     }
 }
 
@@ -143,7 +143,7 @@ impl Rotate {
 
 // Where things stand.
 
-fn standing(site: &Site) -> Standing {
+fn standing(node: &Node) -> Standing {
     let key = |kid: &Kid, file: &Path, published| Key {
         kid: kid.as_str().into(),
         file: file.display().to_string(),
@@ -154,7 +154,7 @@ fn standing(site: &Site) -> Standing {
         OldKey {
             kid: old.kid.as_str().into(),
             retire_from,
-            retire_from_words: retire_from.map(calendar::words),
+            retire_from_words: retire_from.map(times::utc),
             private_files: old
                 .private
                 .iter()
@@ -163,29 +163,29 @@ fn standing(site: &Site) -> Standing {
         }
     };
     Standing {
-        algorithm: site.key.algorithm().as_str(),
-        current: key(site.key.kid(), &site.file, site.published),
-        daemon_kid: service::signs_with(&site.config),
-        next: site
+        algorithm: node.key.algorithm().as_str(),
+        current: key(node.key.kid(), &node.file, node.published),
+        daemon_kid: service::signs_with(&node.config),
+        next: node
             .next
             .as_ref()
             .map(|next| key(next.key.kid(), &next.file, next.published)),
-        old: site.old.iter().map(old).collect(),
+        old: node.old.iter().map(old).collect(),
     }
 }
 
-fn steps(site: &Site, rotate: &Rotate, standing: &Standing) -> Vec<Step> {
+fn steps(node: &Node, rotate: &Rotate, standing: &Standing) -> Vec<Step> {
     let commands = Commands {
         rotate: &|verb| rotate.command(verb),
-        restart: service::restart_command(&site.config.path),
-        jwks_dir: quoted(&site.jwks_dir),
+        restart: service::restart_command(&node.config.path),
+        jwks_dir: quoted(&node.jwks_dir),
     };
-    standing.steps(calendar::now(), &commands)
+    standing.steps(times::now(), &commands)
 }
 
-fn status(site: &Site, rotate: &Rotate, json: bool) -> Result<(), Failure> {
-    let standing = standing(site);
-    let steps = steps(site, rotate, &standing);
+fn status(node: &Node, rotate: &Rotate, json: bool) -> Result<(), Failure> {
+    let standing = standing(node);
+    let steps = steps(node, rotate, &standing);
     if json {
         let told = serde_json::json!({ "keys": standing, "todo": steps });
         return Ok(print(&format!("{told}\n"))?);
@@ -236,59 +236,59 @@ fn say_steps(steps: &[Step]) {
 
 // The next key.
 
-fn prepare(site: &Site, rotate: &Rotate) -> Result<(), Failure> {
-    let rs256 = site.config.signing.algorithm == Algorithm::Rs256;
+fn prepare(node: &Node, rotate: &Rotate) -> Result<(), Failure> {
+    let rs256 = node.config.signing.algorithm == Algorithm::Rs256;
     if rs256 {
-        store::make_directory(&site.jwks_dir, &site.own)?;
-        publish(site, &site.key, &site.file)?;
+        store::make_directory(&node.jwks_dir, &node.own)?;
+        publish(node, &node.key, &node.file)?;
     }
-    if let Some(next) = &site.next {
+    if let Some(next) = &node.next {
         let file = quoted(&next.file);
         say(format_args!("{file}: the next key is there already"));
         if rs256 {
-            publish(site, &next.key, &next.file)?;
+            publish(node, &next.key, &next.file)?;
         }
     } else {
-        let (file, key) = make_next(site)?;
+        let (file, key) = make_next(node)?;
         say(format_args!("{}: made the next key", quoted(&file)));
         if rs256 {
-            publish(site, &key, &file)?;
+            publish(node, &key, &file)?;
         }
     }
-    let site = Site::look(&site.config.path, &site.jwks_dir)?;
-    say_steps(&steps(&site, rotate, &standing(&site)));
+    let node = Node::look(&node.config.path, &node.jwks_dir)?;
+    say_steps(&steps(&node, rotate, &standing(&node)));
     Ok(())
 }
 
 /// Makes the next key, where the scheme wants it.
-fn make_next(site: &Site) -> Result<(PathBuf, SigningKey), Problem> {
-    let (file, kid) = match &site.scheme {
-        Scheme::SameFile => (site.next_file(), None),
+fn make_next(node: &Node) -> Result<(PathBuf, SigningKey), Problem> {
+    let (file, kid) = match &node.scheme {
+        Scheme::SameFile => (node.next_file(), None),
         Scheme::OwnName { .. } => {
-            let kid = next_name(site, site.key.kid().as_str())?;
-            let file = site.file.with_file_name(format!("{kid}.pem"));
+            let kid = next_name(node, node.key.kid().as_str())?;
+            let file = node.file.with_file_name(format!("{kid}.pem"));
             (file, Kid::new(&kid))
         }
     };
-    let hs256 = site.key.algorithm() == Algorithm::Hs256;
-    let kid = kid.or_else(|| hs256.then(|| site.key.kid().clone()));
-    make_key(site, file, kid)
+    let hs256 = node.key.algorithm() == Algorithm::Hs256;
+    let kid = kid.or_else(|| hs256.then(|| node.key.kid().clone()));
+    make_key(node, file, kid)
 }
 
 /// Makes a key as strong as the one that signs, in a file of the same owner.
 fn make_key(
-    site: &Site,
+    node: &Node,
     file: PathBuf,
     kid: Option<Kid>,
 ) -> Result<(PathBuf, SigningKey), Problem> {
-    store::check_new(&file, &site.own)?;
-    let bytes = match site.key.public() {
+    store::check_new(&file, &node.own)?;
+    let bytes = match node.key.public() {
         Some(public) => rsa_key(public.bits().div_ceil(1024) * 1024, &file)?.0,
         None => secret(SECRET, &file)?,
     };
-    let key = signing_key(&bytes, site.key.algorithm(), kid).map_err(|r| r.at(&file))?;
-    let owner = owner(&site.file);
-    store::create_for(&file, bytes.as_slice(), KEY_MODE, owner, &site.own)?;
+    let key = signing_key(&bytes, node.key.algorithm(), kid).map_err(|r| r.at(&file))?;
+    let owner = owner(&node.file);
+    store::create_for(&file, bytes.as_slice(), KEY_MODE, owner, &node.own)?;
     Ok((file, key))
 }
 
@@ -299,39 +299,38 @@ fn owner(file: &Path) -> Option<(Uid, Gid)> {
 }
 
 /// The name that follows `name`, with `{host}` where it has it.
-fn next_name(site: &Site, name: &str) -> Result<String, Problem> {
-    let today = calendar::date(calendar::now());
+fn next_name(node: &Node, name: &str) -> Result<String, Problem> {
+    let now = times::utc(times::now());
+    let today = now.split(' ').next().unwrap_or_default();
     let taken = |name: &str| {
-        site.kids.iter().any(|kid| kid == name)
-            || site.file.with_file_name(format!("{name}.pem")).exists()
+        node.kids.iter().any(|kid| kid == name)
+            || node.file.with_file_name(format!("{name}.pem")).exists()
     };
-    today
-        .and_then(|today| names::next(name, today, taken))
-        .ok_or_else(|| {
-            Problem::new(
-                site.config.places.of("signing.kid"),
-                "no name of today comes after this kid",
-                "check the clock: date; a kid ends in the date of its key",
-            )
-        })
+    names::next(name, today, taken).ok_or_else(|| {
+        Problem::new(
+            node.config.places.of("signing.kid"),
+            "no name of today comes after this kid",
+            "check the clock: date; a kid ends in the date of its key",
+        )
+    })
 }
 
 /// Publishes the public half of a key on this node, unless that's done.
-fn publish(site: &Site, key: &SigningKey, file: &Path) -> Result<(), Problem> {
-    let set = JwkSet::of(&site::public(key, file)?, key.kid());
-    let out = site.jwks_file(key.kid());
-    match store::create_new(&out, set.to_json().as_bytes(), JWKS_MODE, &site.own) {
+fn publish(node: &Node, key: &SigningKey, file: &Path) -> Result<(), Problem> {
+    let set = JwkSet::of(&node::public_of(key, file)?, key.kid());
+    let out = node.jwks_file(key.kid());
+    match store::create_new(&out, set.to_json().as_bytes(), JWKS_MODE, &node.own) {
         Ok(()) => {
             say(format_args!("{}: published {}", quoted(&out), key.kid()));
             Ok(())
         }
-        Err(_) if holds(site, &out, &set) => Ok(()),
+        Err(_) if holds(node, &out, &set) => Ok(()),
         Err(problem) => Err(problem),
     }
 }
 
-fn holds(site: &Site, file: &Path, set: &JwkSet) -> bool {
-    crate::keys::file::read_public(file, &site.own, super::jwks::MAX_JWKS)
+fn holds(node: &Node, file: &Path, set: &JwkSet) -> bool {
+    crate::keys::file::read_public(file, &node.own, super::jwks::MAX_JWKS)
         .ok()
         .and_then(|bytes| JwkSet::parse(&bytes).ok())
         .is_some_and(|reading| reading.set == *set)
@@ -340,48 +339,48 @@ fn holds(site: &Site, file: &Path, set: &JwkSet) -> bool {
 // The switch.
 
 impl Activate {
-    fn run(&self, site: &Site, rotate: &Rotate) -> Result<(), Failure> {
-        let Some(next) = &site.next else {
-            return self.finish_interrupted(site, rotate);
+    fn run(&self, node: &Node, rotate: &Rotate) -> Result<(), Failure> {
+        let Some(next) = &node.next else {
+            return self.finish_interrupted(node, rotate);
         };
         check_key(next)?;
         if !next.published && next.key.algorithm() == Algorithm::Rs256 {
             return Err(Problem::at(
-                &site.jwks_file(next.key.kid()),
+                &node.jwks_file(next.key.kid()),
                 format!("the next key, {}, is not published", next.key.kid()),
                 rotate.command("prepare"),
             )
             .into());
         }
-        if let Some((_, kid)) = written_for(site, next.key.kid()) {
-            every_host_is_ready(site, &kid)?;
+        if let Some((_, kid)) = written_for(node, next.key.kid()) {
+            every_host_is_ready(node, &kid)?;
         }
-        self.convince(site, next)?;
-        if site.scheme == Scheme::SameFile && site.key.algorithm() == Algorithm::Rs256 {
+        self.convince(node, next)?;
+        if node.scheme == Scheme::SameFile && node.key.algorithm() == Algorithm::Rs256 {
             // It keeps a name until it's retired: so there is a way back.
-            store::link(&site.file, &site.old_file(), &site.own)?;
+            store::link(&node.file, &node.old_file(), &node.own)?;
         }
-        switch(site, &next.file, next.key.kid())?;
-        let site = Site::look(&site.config.path, &site.jwks_dir)?;
+        switch(node, &next.file, next.key.kid())?;
+        let node = Node::look(&node.config.path, &node.jwks_dir)?;
         say(format_args!(
             "{}: the key that signs is {} now",
-            quoted(&site.file),
-            site.key.kid()
+            quoted(&node.file),
+            node.key.kid()
         ));
-        service::take_up(&site.config, site.key.kid())?;
-        say_steps(&steps(&site, rotate, &standing(&site)));
+        service::take_up(&node.config, node.key.kid())?;
+        say_steps(&steps(&node, rotate, &standing(&node)));
         Ok(())
     }
 
     /// Where the switch itself is done, only the daemon may have missed it.
-    fn finish_interrupted(&self, site: &Site, rotate: &Rotate) -> Result<(), Failure> {
-        let kid = site.key.kid();
-        let missed = service::signs_with(&site.config).is_some_and(|with| with != kid.as_str());
+    fn finish_interrupted(&self, node: &Node, rotate: &Rotate) -> Result<(), Failure> {
+        let kid = node.key.kid();
+        let missed = service::signs_with(&node.config).is_some_and(|with| with != kid.as_str());
         if missed || self.confirm.as_deref() == Some(kid.as_str()) {
-            return Ok(service::take_up(&site.config, kid)?);
+            return Ok(service::take_up(&node.config, kid)?);
         }
         Err(Problem::at(
-            &site.file,
+            &node.file,
             "there is no next key to sign with",
             rotate.command("prepare"),
         )
@@ -389,10 +388,10 @@ impl Activate {
     }
 
     /// Has Slurm proved, or somebody said, that the next key is accepted.
-    fn convince(&self, site: &Site, next: &Next) -> Result<(), Failure> {
+    fn convince(&self, node: &Node, next: &Next) -> Result<(), Failure> {
         let kid = next.key.kid();
         if let Some(judge) = &self.check {
-            if site.key.algorithm() == Algorithm::Hs256 {
+            if node.key.algorithm() == Algorithm::Hs256 {
                 return Err(Failure::Usage(
                     "Slurm takes one HS256 key at a time, so the next one can't be tried before \
                      the switch: say --confirm=KID"
@@ -408,7 +407,7 @@ impl Activate {
                     "--check needs an ordinary account that Slurm knows: --as USER".into(),
                 ));
             };
-            proof::prove(site, Arc::clone(&next.key), judge, &user)?;
+            proof::prove(node, Arc::clone(&next.key), judge, &user)?;
             say(format_args!(
                 "Slurm accepts {kid}: it has taken a token of {user}'s"
             ));
@@ -449,7 +448,7 @@ impl Activate {
 /// The next key signs, and its signature is good.
 fn check_key(next: &Next) -> Result<(), Problem> {
     Issuer::new(Arc::clone(&next.key), None, None)
-        .self_check(calendar::now())
+        .self_check(times::now())
         .map_err(|_| {
             Problem::at(
                 &next.file,
@@ -464,16 +463,16 @@ fn check_key(next: &Next) -> Result<(), Problem> {
 
 /// Nodes that share the configuration switch together: each must have its own
 /// next key, or its daemon would not start again.
-fn every_host_is_ready(site: &Site, new_kid: &str) -> Result<(), Problem> {
-    let Scheme::OwnName { kid, .. } = &site.scheme else {
+fn every_host_is_ready(node: &Node, new_kid: &str) -> Result<(), Problem> {
+    let Scheme::OwnName { kid, .. } = &node.scheme else {
         return Ok(());
     };
-    let missing = others_without(kid, new_kid, site.key.kid().as_str(), &site.kids);
-    if missing.is_empty() || !is_shared_alike(&site.config.path, &site.jwks_dir) {
+    let missing = others_without(kid, new_kid, node.key.kid().as_str(), &node.kids);
+    if missing.is_empty() || !is_shared_alike(&node.config.path, &node.jwks_dir) {
         return Ok(());
     }
     Err(Problem::at(
-        &site.config.path,
+        &node.config.path,
         format!(
             "this configuration serves other nodes too, and these have no key yet that it would \
              name: {}",
@@ -508,8 +507,8 @@ fn is_shared_alike(one: &Path, other: &Path) -> bool {
 }
 
 /// `signing.key` and `signing.kid` as they are to be written for the kid `new`.
-fn written_for(site: &Site, new: &Kid) -> Option<(String, String)> {
-    let Scheme::OwnName { kid, key } = &site.scheme else {
+fn written_for(node: &Node, new: &Kid) -> Option<(String, String)> {
+    let Scheme::OwnName { kid, key } = &node.scheme else {
         return None;
     };
     let date = new.as_str().strip_prefix(names::stem(new.as_str()))?;
@@ -519,23 +518,23 @@ fn written_for(site: &Site, new: &Kid) -> Option<(String, String)> {
 }
 
 /// Makes the key in `file` the one that signs.
-fn switch(site: &Site, file: &Path, kid: &Kid) -> Result<(), Problems> {
-    match written_for(site, kid) {
-        None => Ok(store::rename_over(file, &site.file, &site.own)?),
+fn switch(node: &Node, file: &Path, kid: &Kid) -> Result<(), Problems> {
+    match written_for(node, kid) {
+        None => Ok(store::rename_over(file, &node.file, &node.own)?),
         Some((key, written)) => {
-            switch::name_key(&site.config, (&key, &written), (file, kid), &site.own)
+            switch::name_key(&node.config, (&key, &written), (file, kid), &node.own)
         }
     }
 }
 
 // The end of a key.
 
-fn retire(site: &Site, kid: Option<&Kid>, tokens_may_die: bool) -> Result<(), Failure> {
-    let now = calendar::now();
+fn retire(node: &Node, kid: Option<&Kid>, tokens_may_die: bool) -> Result<(), Failure> {
+    let now = times::now();
     if let Some(kid) = kid
-        && !site.old.iter().any(|old| old.kid == *kid)
+        && !node.old.iter().any(|old| old.kid == *kid)
     {
-        let what = if kid == site.key.kid() {
+        let what = if kid == node.key.kid() {
             "this key signs now"
         } else {
             "no key of this name has signed here and is published still"
@@ -543,14 +542,14 @@ fn retire(site: &Site, kid: Option<&Kid>, tokens_may_die: bool) -> Result<(), Fa
         return Err(Problem::new(kid.as_str(), what, "see: slurm-tokenctl rotate status").into());
     }
     let (mut gone, mut kept) = (Vec::new(), Vec::new());
-    for old in site
+    for old in node
         .old
         .iter()
         .filter(|old| kid.is_none_or(|kid| old.kid == *kid))
     {
         let due = plan::retire_from(&old.latest).is_some_and(|from| from <= now);
         if due || tokens_may_die {
-            drop_key(site, old)?;
+            drop_key(node, old)?;
             gone.push(old.kid.as_str().to_owned());
         } else {
             kept.push(not_yet(old));
@@ -567,17 +566,17 @@ fn retire(site: &Site, kid: Option<&Kid>, tokens_may_die: bool) -> Result<(), Fa
         say(format_args!("{problem}"));
     }
     say(format_args!("Gone from this node: {}", gone.join(", ")));
-    say_steps(&[take_from_controllers(site, &gone)]);
+    say_steps(&[take_from_controllers(node, &gone)]);
     Ok(())
 }
 
 /// The private halves first: as long as the public one is there, it's known
 /// what to look for.
-fn drop_key(site: &Site, old: &Old) -> Result<(), Problem> {
+fn drop_key(node: &Node, old: &Old) -> Result<(), Problem> {
     for private in &old.private {
-        store::remove(private, &site.own)?;
+        store::remove(private, &node.own)?;
     }
-    store::remove(&old.published, &site.own)
+    store::remove(&old.published, &node.own)
 }
 
 fn not_yet(old: &Old) -> Problem {
@@ -591,14 +590,11 @@ fn not_yet(old: &Old) -> Problem {
     match &old.latest {
         LatestExp::Until(exp) => Problem::new(
             old.kid.as_str(),
-            format!(
-                "tokens of this key may live until {}",
-                calendar::words(*exp)
-            ),
+            format!("tokens of this key may live until {}", times::utc(*exp)),
             format!(
                 "try again after {} ({} minutes more, for clocks that differ); \
                  --tokens-may-die doesn't wait",
-                calendar::words(exp.saturating_add(CLOCKS_DIFFER)),
+                times::utc(exp.saturating_add(CLOCKS_DIFFER)),
                 CLOCKS_DIFFER / 60
             ),
         ),
@@ -615,13 +611,13 @@ fn not_yet(old: &Old) -> Problem {
     }
 }
 
-fn take_from_controllers(site: &Site, gone: &[String]) -> Step {
+fn take_from_controllers(node: &Node, gone: &[String]) -> Step {
     plan::take_from_controllers(
         format!(
             "slurmctld still accepts {} until it's told",
             gone.join(", ")
         ),
-        &quoted(&site.jwks_dir),
+        &quoted(&node.jwks_dir),
         gone,
     )
 }
@@ -630,42 +626,42 @@ fn take_from_controllers(site: &Site, gone: &[String]) -> Step {
 
 /// Whoever has the key has made tokens of their own: no record says until when
 /// they live, and nothing but slurmctld's forgetting the key ends them.
-fn replace_compromised(site: &Site) -> Result<(), Failure> {
-    let hs256 = site.key.algorithm() == Algorithm::Hs256;
-    let (file, key) = match &site.scheme {
+fn replace_compromised(node: &Node) -> Result<(), Failure> {
+    let hs256 = node.key.algorithm() == Algorithm::Hs256;
+    let (file, key) = match &node.scheme {
         Scheme::SameFile => {
             // A key that was prepared lay beside the one that is in other hands.
-            let file = site.next_file();
-            if let Some(next) = &site.next {
-                store::remove(&site.jwks_file(next.key.kid()), &site.own)?;
-                store::remove(&file, &site.own)?;
+            let file = node.next_file();
+            if let Some(next) = &node.next {
+                store::remove(&node.jwks_file(next.key.kid()), &node.own)?;
+                store::remove(&file, &node.own)?;
             }
-            let kid = hs256.then(|| site.key.kid().clone());
-            make_key(site, file, kid)?
+            let kid = hs256.then(|| node.key.kid().clone());
+            make_key(node, file, kid)?
         }
         Scheme::OwnName { kid, .. } => {
-            let after = site
+            let after = node
                 .next
                 .as_ref()
-                .map_or(site.key.kid(), |next| next.key.kid());
-            let name = next_name(site, after.as_str())?;
+                .map_or(node.key.kid(), |next| next.key.kid());
+            let name = next_name(node, after.as_str())?;
             let dated = name.strip_prefix(names::stem(&name)).unwrap_or_default();
-            every_host_is_ready(site, &format!("{}{dated}", names::stem(kid)))?;
-            let file = site.file.with_file_name(format!("{name}.pem"));
-            make_key(site, file, Kid::new(&name))?
+            every_host_is_ready(node, &format!("{}{dated}", names::stem(kid)))?;
+            let file = node.file.with_file_name(format!("{name}.pem"));
+            make_key(node, file, Kid::new(&name))?
         }
     };
     if !hs256 {
-        store::make_directory(&site.jwks_dir, &site.own)?;
-        publish(site, &key, &file)?;
+        store::make_directory(&node.jwks_dir, &node.own)?;
+        publish(node, &key, &file)?;
     }
-    switch(site, &file, key.kid())?;
-    let dead = drop_all_others(site, &key)?;
-    tell_who_dies(site, &dead, key.kid());
+    switch(node, &file, key.kid())?;
+    let dead = drop_all_others(node, &key)?;
+    tell_who_dies(node, &dead, key.kid());
     if hs256 {
-        say_steps(&[plan::hard_cut(&site.file.display().to_string())]);
+        say_steps(&[plan::hard_cut(&node.file.display().to_string())]);
     } else {
-        let mut step = take_from_controllers(site, &dead);
+        let mut step = take_from_controllers(node, &dead);
         step.what = format!(
             "only this ends the tokens of whoever has the old key, and lets those of the new one \
              in: copy {}.json there too",
@@ -673,47 +669,47 @@ fn replace_compromised(site: &Site) -> Result<(), Failure> {
         );
         say_steps(&[step]);
     }
-    let site = Site::look(&site.config.path, &site.jwks_dir)?;
-    Ok(service::take_up(&site.config, site.key.kid())?)
+    let node = Node::look(&node.config.path, &node.jwks_dir)?;
+    Ok(service::take_up(&node.config, node.key.kid())?)
 }
 
 /// Removes every key of this node but the new one, public and private halves.
 /// Gives the kids that are gone.
-fn drop_all_others(site: &Site, new: &SigningKey) -> Result<Vec<String>, Problem> {
-    let mut dead = vec![site.key.kid().as_str().to_owned()];
-    let mut files = vec![site.old_file()];
-    let next = site.next.iter().map(|next| (next.key.kid(), &next.file));
-    for (kid, file) in next.chain([(site.key.kid(), &site.file)]) {
+fn drop_all_others(node: &Node, new: &SigningKey) -> Result<Vec<String>, Problem> {
+    let mut dead = vec![node.key.kid().as_str().to_owned()];
+    let mut files = vec![node.old_file()];
+    let next = node.next.iter().map(|next| (next.key.kid(), &next.file));
+    for (kid, file) in next.chain([(node.key.kid(), &node.file)]) {
         if kid != new.kid() {
-            files.push(site.jwks_file(kid));
+            files.push(node.jwks_file(kid));
         }
-        if site.scheme != Scheme::SameFile {
+        if node.scheme != Scheme::SameFile {
             files.push(file.clone());
         }
     }
-    if let Some(next) = site.next.as_ref().filter(|next| next.published) {
+    if let Some(next) = node.next.as_ref().filter(|next| next.published) {
         dead.push(next.key.kid().as_str().to_owned());
     }
-    for old in &site.old {
+    for old in &node.old {
         dead.push(old.kid.as_str().to_owned());
         files.extend(old.private.iter().cloned());
         files.push(old.published.clone());
     }
     for file in files {
-        store::remove(&file, &site.own)?;
+        store::remove(&file, &node.own)?;
     }
     Ok(dead)
 }
 
-fn tell_who_dies(site: &Site, dead: &[String], new: &Kid) {
+fn tell_who_dies(node: &Node, dead: &[String], new: &Kid) {
     say(format_args!(
         "This node signs with {new} now. Gone from it, private and public: {}.\n\
          Every token of these keys dies when slurmctld is told, whoever made it{}",
         dead.join(", "),
-        match site.latest_exp(site.key.kid()) {
+        match node.latest_exp(node.key.kid()) {
             LatestExp::Until(exp) => format!(
                 "; those of this daemon would have lived until {}",
-                calendar::words(exp)
+                times::utc(exp)
             ),
             LatestExp::NoRecord | LatestExp::Unknown(_) => String::new(),
         }

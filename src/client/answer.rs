@@ -1,12 +1,6 @@
-use std::borrow::Cow;
-
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
-
+use super::bearer::Bearer;
 use super::failure::Failure;
 use crate::report::Problem;
-use crate::token::MAX_TOKEN;
 use crate::wire::Issued;
 
 /// Whose token was asked for.
@@ -61,17 +55,9 @@ impl Caller {
     }
 }
 
-/// The one claim that says whom a token speaks for; given twice, it's refused.
-#[derive(Deserialize)]
-struct Speaker<'a> {
-    #[serde(borrow)]
-    sun: Cow<'a, str>,
-}
-
 /// Accepts a token of the user that was asked for and no other.
 ///
-/// The token must be one by its form (RFC 7515 section 7.1), so that a shell, a
-/// file or an HTTP header can hold it, and its `sun` must be the user that the
+/// The token must be one by its form, and its `sun` must be the user that the
 /// answer names.
 pub(super) fn check(issued: &Issued, expected: &Expected<'_>) -> Result<(), Failure> {
     let user = issued.user.as_str();
@@ -96,29 +82,13 @@ pub(super) fn check(issued: &Issued, expected: &Expected<'_>) -> Result<(), Fail
         }
         _ => {}
     }
-    match speaker(&issued.token) {
+    match Bearer::read(&issued.token).map(|bearer| bearer.sun) {
         None => Err(unusable("holds no token".to_owned())),
         Some(sun) if sun != user => {
             Err(unusable(format!("is for {user}, and its token for {sun}")))
         }
         Some(_) => Ok(()),
     }
-}
-
-/// The `sun` of a well-formed token. The signature is Slurm's to check.
-fn speaker(token: &str) -> Option<String> {
-    let base64url = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    let parts: Vec<&str> = token.split('.').collect();
-    let [_, claims, _] = parts.as_slice() else {
-        return None;
-    };
-    let sound = |part: &&str| !part.is_empty() && part.bytes().all(base64url);
-    if token.len() > MAX_TOKEN || !parts.iter().all(sound) {
-        return None;
-    }
-    let claims = URL_SAFE_NO_PAD.decode(claims).ok()?;
-    let Speaker { sun } = serde_json::from_slice(&claims).ok()?;
-    Some(sun.into_owned())
 }
 
 fn unusable(what: String) -> Failure {
@@ -131,7 +101,11 @@ fn unusable(what: String) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
     use super::*;
+    use crate::token::MAX_TOKEN;
 
     const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nalice:x:1001:1001::/:/bin/sh\n\
                           bob:x:1002:1002::/:/bin/sh\nbroken\nhalf:x:\n";

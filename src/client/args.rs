@@ -1,183 +1,339 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use lexopt::Arg;
 
+use super::ask::Daemon;
 use super::failure::Failure;
 use super::format::Format;
+use super::keep::Keeping;
 use super::socket::{Choice, Cluster};
 use super::terminal::plain;
+use crate::token::lifespan::Lifespan;
 use crate::wire::LifespanWord;
 
-/// What `--help` prints.
-pub(super) const HELP: &str = "\
-Usage: slurm-token [lifespan=LIFESPAN] [username=USER] [OPTION]...
-       slurm-token whoami [OPTION]...
+/// What the program is told to do: the word that says it, or none for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Token,
+    Run,
+    Keep,
+    Whoami,
+}
 
-Prints a short-lived Slurm token for you as SLURM_JWT=TOKEN.
-With whoami: says what the node's policy gives you.
+impl Verb {
+    /// Those that have a word.
+    const NAMED: [Self; 3] = [Self::Run, Self::Keep, Self::Whoami];
 
-  --lifespan LIFESPAN  how long the token lives: seconds, or a time such as 90s,
-                       30m, 12h, 1h30m, 7d, HH:MM:SS, D-HH:MM; max is as long as
-                       you may. Not given: what the policy gives by default
-  --for USER           a token for this user, where the policy lets you ask
-  --format FORMAT      env     SLURM_JWT=TOKEN (default)
-                       export  export SLURM_JWT=TOKEN, for eval
-                       raw     the token alone
-                       json    an object: token, user, expires_at, kid, jti
-                       header  the HTTP headers, for curl -H @-
-                       curl    the same, for curl -K -
-                       With whoami: json
-  --socket PATH        the daemon's socket
-  -M, --cluster NAME   the socket of the daemon for this cluster
-  -h, --help           print this
-  -V, --version        print the version
+    /// The word.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Token => "slurm-token",
+            Self::Run => "run",
+            Self::Keep => "keep",
+            Self::Whoami => "whoami",
+        }
+    }
 
-lifespan= and username= mean --lifespan and --for, as with scontrol token.
-SLURM_TOKEND_SOCKET names the socket where no option does.
-
-Examples:
-  export $(slurm-token)
-  eval \"$(slurm-token --lifespan 12h --format export)\"
-  slurm-token --format header | curl -H @- http://localhost:6820/slurm/v0.0.38/jobs
-
-Exit status: 0 done, 1 failed, 2 usage, 3 daemon not reached, 4 refused.
-";
+    fn named(word: &str) -> Option<Self> {
+        Self::NAMED.into_iter().find(|verb| verb.name() == word)
+    }
+}
 
 /// What a command line asks for.
 #[derive(Debug, PartialEq)]
 pub(super) enum Command {
-    Help,
+    Help(Verb),
     Version,
     Token {
-        socket: Choice,
-        lifespan: Option<LifespanWord>,
-        target: Option<String>,
+        asking: Asking,
         format: Format,
     },
+    Run {
+        asking: Asking,
+        words: Vec<OsString>,
+    },
+    Keep {
+        asking: Asking,
+        keeping: Keeping,
+    },
     Whoami {
-        socket: Choice,
+        daemon: Daemon,
         json: bool,
     },
 }
 
-/// A value that may be given once, by whichever of its names.
-struct Once<T> {
-    value: Option<(T, String)>,
+/// The token that is asked for, and the daemon to ask.
+#[derive(Debug, PartialEq)]
+pub(super) struct Asking {
+    pub(super) daemon: Daemon,
+    /// How long it is to live.
+    pub(super) lifespan: Option<LifespanWord>,
+    /// For whom, where not for the caller.
+    pub(super) target: Option<String>,
 }
 
-impl<T> Once<T> {
-    const NEW: Self = Self { value: None };
+/// What an option tells; options that tell the same thing exclude each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slot {
+    Lifespan,
+    Target,
+    Format,
+    Socket,
+    Wait,
+    File,
+    Exec,
+    Once,
+}
 
-    fn set(&mut self, value: T, name: &str) -> Result<(), Failure> {
-        match &self.value {
+impl Slot {
+    /// With which verbs it has a meaning.
+    const fn verbs(self) -> &'static [Verb] {
+        match self {
+            Self::Lifespan | Self::Target => &[Verb::Token, Verb::Run, Verb::Keep],
+            Self::Format => &[Verb::Token, Verb::Keep, Verb::Whoami],
+            Self::Socket | Self::Wait => &[Verb::Token, Verb::Run, Verb::Keep, Verb::Whoami],
+            Self::File | Self::Exec | Self::Once => &[Verb::Keep],
+        }
+    }
+}
+
+/// Whether an option has a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takes {
+    Nothing,
+    Value,
+    /// `--option` or `--option=value`.
+    MaybeValue,
+}
+
+/// A long option: its name with the hyphens, what it tells, and its value.
+type Long = (&'static str, Slot, Takes);
+
+/// Every long option but `--help` and `--version`.
+const OPTIONS: [Long; 10] = [
+    ("--lifespan", Slot::Lifespan, Takes::Value),
+    ("--for", Slot::Target, Takes::Value),
+    ("--format", Slot::Format, Takes::Value),
+    ("--json", Slot::Format, Takes::Nothing),
+    ("--socket", Slot::Socket, Takes::Value),
+    ("--cluster", Slot::Socket, Takes::Value),
+    ("--wait", Slot::Wait, Takes::MaybeValue),
+    ("--file", Slot::File, Takes::Value),
+    ("--exec", Slot::Exec, Takes::Value),
+    ("--once", Slot::Once, Takes::Nothing),
+];
+
+/// How long `--wait` waits where it doesn't say.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// What the options and operands have told so far.
+#[derive(Default)]
+struct Given {
+    /// What was told, by which name.
+    told: Vec<(Slot, &'static str)>,
+    lifespan: Option<LifespanWord>,
+    target: Option<String>,
+    format: Option<Format>,
+    socket: Option<Choice>,
+    wait: Option<Duration>,
+    file: Option<PathBuf>,
+    exec: Option<OsString>,
+    once: bool,
+    /// The command that `run` is to run.
+    words: Vec<OsString>,
+}
+
+impl Given {
+    /// Each thing may be told once, by whichever of its names.
+    fn tell(&mut self, slot: Slot, name: &'static str) -> Result<(), Failure> {
+        match self.told.iter().find(|(told, _)| *told == slot) {
             None => {
-                self.value = Some((value, name.to_owned()));
+                self.told.push((slot, name));
                 Ok(())
             }
-            Some((_, before)) if before == name => usage(format!("{name} is given twice")),
+            Some((_, before)) if *before == name => usage(format!("{name} is given twice")),
             Some((_, before)) => usage(format!("{before} and {name} exclude each other")),
         }
     }
 
-    fn get(self) -> Option<T> {
-        self.value.map(|(value, _)| value)
+    /// Takes an option in. Where it takes no value, `value` is empty.
+    fn option(&mut self, (name, slot, _): Long, value: OsString) -> Result<(), Failure> {
+        self.tell(slot, name)?;
+        let word = || text(value.clone(), name);
+        match name {
+            "--lifespan" => self.lifespan = Some(named(name, lifespan_word(&word()?))?),
+            "--for" => self.target = Some(named(name, user(&word()?))?),
+            "--format" => self.format = Some(named(name, Format::from_str(&word()?))?),
+            "--json" => self.format = Some(Format::Json),
+            "--cluster" => {
+                let cluster = named(name, Cluster::from_str(&word()?))?;
+                self.socket = Some(Choice::Cluster(cluster));
+            }
+            "--once" => self.once = true,
+            "--wait" if value.is_empty() => self.wait = Some(WAIT),
+            "--wait" => self.wait = Some(named(name, time(&word()?))?),
+            _ if value.is_empty() => return usage(format!("{name} is empty")),
+            "--file" => self.file = Some(PathBuf::from(value)),
+            "--exec" => self.exec = Some(value),
+            _ => self.socket = Some(Choice::Path(PathBuf::from(value))),
+        }
+        Ok(())
+    }
+
+    /// Takes in `lifespan=` or `username=`, if it is one.
+    fn scontrol_operand(&mut self, word: &str) -> Result<bool, Failure> {
+        match word.split_once('=') {
+            Some((key, value)) if key.eq_ignore_ascii_case("lifespan") => {
+                self.tell(Slot::Lifespan, "lifespan=")?;
+                self.lifespan = Some(named("lifespan=", lifespan_word(value))?);
+            }
+            Some((key, value)) if key.eq_ignore_ascii_case("username") => {
+                self.tell(Slot::Target, "username=")?;
+                self.target = Some(named("username=", user(value))?);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn command(self, verb: Verb) -> Result<Command, Failure> {
+        let stray = |(slot, _): &&(Slot, _)| !slot.verbs().contains(&verb);
+        if let Some((slot, name)) = self.told.iter().find(stray) {
+            return usage(match verb {
+                Verb::Token => format!("{name} goes with {}", names(slot.verbs())),
+                verb => format!("{} takes no {name}", verb.name()),
+            });
+        }
+        let daemon = Daemon {
+            socket: self.socket.unwrap_or(Choice::Usual),
+            wait: self.wait.unwrap_or_default(),
+        };
+        let asking = Asking {
+            daemon,
+            lifespan: self.lifespan,
+            target: self.target,
+        };
+        Ok(match verb {
+            Verb::Token => Command::Token {
+                asking,
+                format: self.format.unwrap_or(Format::Env),
+            },
+            Verb::Run if self.words.is_empty() => {
+                return usage("run needs a command, as in: slurm-token run squeue --me");
+            }
+            Verb::Run => Command::Run {
+                asking,
+                words: self.words,
+            },
+            Verb::Keep => {
+                let Some(file) = self.file else {
+                    return usage("keep needs a file: slurm-token keep --file FILE");
+                };
+                Command::Keep {
+                    asking,
+                    keeping: Keeping {
+                        file,
+                        format: self.format.unwrap_or(Format::Raw),
+                        exec: self.exec,
+                        once: self.once,
+                    },
+                }
+            }
+            Verb::Whoami => Command::Whoami {
+                daemon: asking.daemon,
+                json: only_json(verb, self.format)?,
+            },
+        })
     }
 }
 
 /// Reads a command line.
 pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
-    let mut lifespan = Once::NEW;
-    let mut target = Once::NEW;
-    let mut format = Once::NEW;
-    let mut socket = Once::NEW;
-    let mut verb = Once::NEW;
-    while let Some(arg) = parser.next().map_err(unreadable)? {
-        match arg {
-            Arg::Long("lifespan") => {
-                lifespan.set(
-                    value(&mut parser, "--lifespan", lifespan_word)?,
-                    "--lifespan",
-                )?;
-            }
-            Arg::Long("for") => target.set(value(&mut parser, "--for", user)?, "--for")?,
-            Arg::Long("format") => {
-                format.set(
-                    value(&mut parser, "--format", Format::from_str)?,
-                    "--format",
-                )?;
-            }
-            Arg::Long("socket") => {
-                let path = parser.value().map_err(unreadable)?;
-                if path.is_empty() {
-                    return usage("--socket is empty");
-                }
-                socket.set(Choice::Path(PathBuf::from(path)), "--socket")?;
-            }
-            Arg::Short('M') | Arg::Long("cluster") => {
-                let name = value(&mut parser, "--cluster", Cluster::from_str)?;
-                socket.set(Choice::Cluster(name), "--cluster")?;
-            }
-            Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
-            Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
-            Arg::Short(option) => return usage(format!("there is no option -{option}")),
-            Arg::Long(option) => {
-                let nearest =
-                    nearest(option, &OPTIONS).map(|near| format!("; did you mean --{near}?"));
-                return usage(format!(
-                    "there is no option --{option}{}",
-                    nearest.unwrap_or_default()
-                ));
-            }
-            Arg::Value(operand) => {
-                let operand = text(operand, "an operand")?;
-                match operand.split_once('=') {
-                    Some((key, word)) if key.eq_ignore_ascii_case("lifespan") => {
-                        lifespan.set(named("lifespan=", lifespan_word(word))?, "lifespan=")?;
-                    }
-                    Some((key, name)) if key.eq_ignore_ascii_case("username") => {
-                        target.set(named("username=", user(name))?, "username=")?;
-                    }
-                    None if operand == "whoami" => verb.set((), "whoami")?,
-                    _ => return Err(unknown_operand(&operand)),
-                }
-            }
+    let mut given = Given::default();
+    let mut verb = None;
+    loop {
+        if verb == Some(Verb::Run)
+            && let Some(mut rest) = parser.try_raw_args()
+            && rest.next_if(|word| word == "--").is_some()
+        {
+            given.words = rest.collect();
+            break;
         }
+        let Some(arg) = parser.next().map_err(unreadable)? else {
+            break;
+        };
+        let option = match arg {
+            Arg::Short('h') | Arg::Long("help") => {
+                return Ok(Command::Help(verb.unwrap_or(Verb::Token)));
+            }
+            Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
+            Arg::Short('M') => long("cluster")?,
+            Arg::Short(option) => return usage(format!("there is no option -{option}")),
+            Arg::Long(option) => long(option)?,
+            Arg::Value(word) => {
+                let readable = word.to_str().unwrap_or_default();
+                if given.scontrol_operand(readable)? {
+                    continue;
+                }
+                match (verb, Verb::named(readable)) {
+                    (None, Some(named)) => verb = Some(named),
+                    (Some(Verb::Run), _) => {
+                        given.words.push(word);
+                        given.words.extend(parser.raw_args().map_err(unreadable)?);
+                        break;
+                    }
+                    (Some(before), Some(named)) if before == named => {
+                        return usage(format!("{} is given twice", named.name()));
+                    }
+                    _ => return Err(unknown_operand(&text(word, "an operand")?)),
+                }
+                continue;
+            }
+        };
+        let value = match option.2 {
+            Takes::Nothing => OsString::new(),
+            Takes::Value => parser.value().map_err(unreadable)?,
+            Takes::MaybeValue => parser.optional_value().unwrap_or_default(),
+        };
+        given.option(option, value)?;
     }
-    let socket = socket.get().unwrap_or(Choice::Usual);
-    if verb.get().is_none() {
-        return Ok(Command::Token {
-            socket,
-            lifespan: lifespan.get(),
-            target: target.get(),
-            format: format.get().unwrap_or(Format::Env),
-        });
-    }
-    let strays = [
-        lifespan.value.map(|(_, name)| name),
-        target.value.map(|(_, name)| name),
-    ];
-    if let Some(name) = strays.into_iter().flatten().next() {
-        return usage(format!("whoami takes no {name}"));
-    }
-    match format.get() {
-        None => Ok(Command::Whoami {
-            socket,
-            json: false,
-        }),
-        Some(Format::Json) => Ok(Command::Whoami { socket, json: true }),
+    given.command(verb.unwrap_or(Verb::Token))
+}
+
+/// The long option of this name, which has no hyphens here.
+fn long(name: &str) -> Result<Long, Failure> {
+    let named = |(known, _, _): &&Long| known.strip_prefix("--") == Some(name);
+    OPTIONS.iter().find(named).copied().map_or_else(
+        || {
+            let known = OPTIONS.iter().map(|(known, _, _)| *known);
+            let near = nearest(&format!("--{name}"), known.chain(["--help", "--version"]))
+                .map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            usage(format!("there is no option --{}{near}", plain(name)))
+        },
+        Ok,
+    )
+}
+
+fn names(verbs: &[Verb]) -> String {
+    let names: Vec<_> = verbs.iter().map(|verb| verb.name()).collect();
+    names.join(", ")
+}
+
+/// For a verb that has words for people and JSON for programs.
+fn only_json(verb: Verb, format: Option<Format>) -> Result<bool, Failure> {
+    match format {
+        None => Ok(false),
+        Some(Format::Json) => Ok(true),
         Some(other) => usage(format!(
-            "whoami has no token to write as {}: it takes json",
+            "{} has no token to write as {}: it takes json",
+            verb.name(),
             other.name()
         )),
     }
 }
-
-/// The long options, for the nearest to a mistyped one.
-const OPTIONS: [&str; 7] = [
-    "lifespan", "for", "format", "socket", "cluster", "help", "version",
-];
 
 fn usage<T>(what: impl Into<String>) -> Result<T, Failure> {
     Err(Failure::Usage(what.into()))
@@ -192,16 +348,6 @@ fn text(value: OsString, name: &str) -> Result<String, Failure> {
     value
         .into_string()
         .or_else(|_| usage(format!("{name} is not UTF-8")))
-}
-
-/// The value of the option `name`, as `read` understands it.
-fn value<T>(
-    parser: &mut lexopt::Parser,
-    name: &str,
-    read: impl Fn(&str) -> Result<T, String>,
-) -> Result<T, Failure> {
-    let value = text(parser.value().map_err(unreadable)?, name)?;
-    named(name, read(&value))
 }
 
 fn named<T>(name: &str, read: Result<T, String>) -> Result<T, Failure> {
@@ -233,24 +379,30 @@ fn user(name: &str) -> Result<String, String> {
     }
 }
 
+/// A time in one of the forms of a lifespan.
+fn time(word: &str) -> Result<Duration, String> {
+    let time = word.parse::<Lifespan>();
+    time.map(|time| Duration::from_secs(time.seconds().into()))
+        .map_err(|bad| format!("{}: {}", plain(word), bad.reason()))
+}
+
 fn unknown_operand(operand: &str) -> Failure {
     let key = operand.split_once('=').map_or(operand, |(key, _)| key);
-    let near = nearest(key, &["whoami", "lifespan=", "username="])
+    let words = Verb::NAMED.map(Verb::name);
+    let near = nearest(key, words.into_iter().chain(["lifespan=", "username="]))
         .map_or_else(String::new, |near| format!("; did you mean {near}?"));
     Failure::Usage(format!("\"{}\" is not understood{near}", plain(operand)))
 }
 
-/// The one of `known` that differs from `word` in at most two letters.
-fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
+/// The one of `known` that differs from `word` in at most two letters, or in
+/// one where it has few.
+fn nearest(word: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     known
-        .iter()
         .map(|near| {
-            (
-                strsim::damerau_levenshtein(word, near.trim_end_matches('=')),
-                *near,
-            )
+            let letters = near.trim_end_matches('=');
+            (strsim::damerau_levenshtein(word, letters), near)
         })
-        .filter(|(distance, _)| *distance <= 2)
+        .filter(|(distance, near)| *distance <= if near.len() < 5 { 1 } else { 2 })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, near)| near)
 }
@@ -263,6 +415,17 @@ mod tests {
         parse(lexopt::Parser::from_args(args))
     }
 
+    fn asking(socket: Choice) -> Asking {
+        Asking {
+            daemon: Daemon {
+                socket,
+                wait: Duration::ZERO,
+            },
+            lifespan: None,
+            target: None,
+        }
+    }
+
     fn complaint(args: &[&str]) -> String {
         match command(args) {
             Err(Failure::Usage(what)) => what,
@@ -272,14 +435,14 @@ mod tests {
 
     fn lifespan_of(args: &[&str]) -> Option<LifespanWord> {
         match command(args) {
-            Ok(Command::Token { lifespan, .. }) => lifespan,
+            Ok(Command::Token { asking, .. }) => asking.lifespan,
             other => panic!("no request for a token: {other:?}"),
         }
     }
 
     fn target_of(args: &[&str]) -> Option<String> {
         match command(args) {
-            Ok(Command::Token { target, .. }) => target,
+            Ok(Command::Token { asking, .. }) => asking.target,
             other => panic!("no request for a token: {other:?}"),
         }
     }
@@ -289,9 +452,7 @@ mod tests {
         assert_eq!(
             command(&[]).unwrap(),
             Command::Token {
-                socket: Choice::Usual,
-                lifespan: None,
-                target: None,
+                asking: asking(Choice::Usual),
                 format: Format::Env
             }
         );
@@ -443,7 +604,7 @@ mod tests {
         assert_eq!(
             command(&["--socket=/s", "whoami", "--format=json"]).unwrap(),
             Command::Whoami {
-                socket: Choice::Path("/s".into()),
+                daemon: asking(Choice::Path("/s".into())).daemon,
                 json: true
             }
         );
@@ -462,15 +623,118 @@ mod tests {
     fn help_and_version_come_before_all_else() {
         assert_eq!(
             command(&["whoami", "-h", "--nonsense"]).unwrap(),
-            Command::Help
+            Command::Help(Verb::Whoami)
         );
         assert_eq!(command(&["--version"]).unwrap(), Command::Version);
     }
 
     #[test]
-    fn the_options_offered_for_a_mistyped_one_are_those_of_the_help() {
-        for option in OPTIONS {
-            assert!(HELP.contains(&format!("--{option}")), "--{option}");
+    fn a_time_to_wait_may_be_given_or_left_out() {
+        for (args, seconds) in [
+            (&[][..], 0),
+            (&["--wait"], 60),
+            (&["--wait=90s"], 90),
+            (&["--wait=5"], 5),
+        ] {
+            match command(args).unwrap() {
+                Command::Token { asking, .. } => {
+                    assert_eq!(asking.daemon.wait, Duration::from_secs(seconds));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(
+            complaint(&["--wait=1e3"]),
+            "--wait 1e3: 'e' is no unit; the units are d, h, m and s"
+        );
+    }
+
+    fn run_by(args: &[&str]) -> (Asking, Vec<OsString>) {
+        match command(args) {
+            Ok(Command::Run { asking, words }) => (asking, words),
+            other => panic!("runs nothing: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_follows_the_command_that_run_runs_is_the_commands_own() {
+        for args in [
+            &["run", "ls", "--lifespan", "-h", "--", "run"][..],
+            &["run", "--", "ls", "--lifespan", "-h", "--", "run"],
+        ] {
+            let (own, words) = run_by(args);
+            assert_eq!(own, asking(Choice::Usual));
+            assert_eq!(words, ["ls", "--lifespan", "-h", "--", "run"]);
+        }
+    }
+
+    #[test]
+    fn runs_own_options_stand_before_its_command() {
+        for args in [
+            &["--lifespan=5", "-Ma", "run", "ls"][..],
+            &["run", "--lifespan", "5", "--cluster=a", "ls"],
+            &["lifespan=5", "run", "-Ma", "--", "ls"],
+            &["run", "LIFESPAN=5", "-M", "a", "ls"],
+        ] {
+            let (own, words) = run_by(args);
+            assert_eq!(own.lifespan, Some(LifespanWord::Seconds(5)), "{args:?}");
+            assert_eq!(own.daemon.socket, Choice::Cluster("a".parse().unwrap()));
+            assert_eq!(words, ["ls"]);
+        }
+    }
+
+    #[test]
+    fn after_two_hyphens_any_word_is_a_command() {
+        assert_eq!(run_by(&["run", "--", "lifespan=5"]).1, ["lifespan=5"]);
+        assert_eq!(run_by(&["run", "--", "--for"]).1, ["--for"]);
+    }
+
+    #[test]
+    fn run_without_a_command_is_a_usage_error() {
+        for args in [&["run"][..], &["run", "--"], &["run", "--lifespan=5"]] {
+            assert!(
+                complaint(args).starts_with("run needs a command"),
+                "{args:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn keep_writes_the_raw_token_unless_told_otherwise() {
+        for (args, format) in [
+            (&["keep", "--file=f"][..], Format::Raw),
+            (&["keep", "--file=f", "--format=header"], Format::Header),
+        ] {
+            match command(args).unwrap() {
+                Command::Keep { keeping, .. } => assert_eq!(keeping.format, format),
+                other => panic!("keeps nothing: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn keep_needs_a_file() {
+        assert!(complaint(&["keep"]).starts_with("keep needs a file"));
+        assert_eq!(complaint(&["keep", "--file="]), "--file is empty");
+        assert_eq!(complaint(&["--file=f"]), "--file goes with keep");
+    }
+
+    #[test]
+    fn an_option_that_has_no_meaning_is_a_usage_error() {
+        assert_eq!(
+            complaint(&["run", "--format=raw", "ls"]),
+            "run takes no --format"
+        );
+        assert_eq!(complaint(&["run", "--json", "ls"]), "run takes no --json");
+    }
+
+    #[test]
+    fn every_option_is_told_of_in_a_help() {
+        for (option, slot, _) in OPTIONS {
+            for verb in slot.verbs() {
+                let help = super::super::help::of(*verb);
+                assert!(help.contains(option), "{option}: {}", verb.name());
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use zeroize::Zeroize;
 
 use super::failure::Failure;
-use super::socket;
+use super::socket::{self, Choice};
 use crate::report::Problem;
 use crate::wire::{self, Code, MAX_ANSWER, MAX_REQUEST, Refusal, Request};
 
@@ -17,6 +17,39 @@ use crate::wire::{self, Code, MAX_ANSWER, MAX_REQUEST, Refusal, Request};
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long a daemon that went away may take to be back.
 const RESTART: Duration = Duration::from_secs(2);
+
+/// Which daemon to ask, and how patiently.
+#[derive(Debug, PartialEq)]
+pub(super) struct Daemon {
+    pub(super) socket: Choice,
+    /// How long to ask again where that may help.
+    pub(super) wait: Duration,
+}
+
+impl Daemon {
+    /// Asks; again where the daemon is away or says when it's worth it, unless
+    /// that is later than one is willing to wait.
+    pub(super) fn ask<T: for<'de> Deserialize<'de>>(
+        &self,
+        request: &Request,
+    ) -> Result<T, Failure> {
+        let path = self.socket.path();
+        // Nothing is waited for by default, and then no clock is asked.
+        let until = (!self.wait.is_zero()).then(|| Instant::now() + self.wait);
+        loop {
+            let failure = match ask(&path, request) {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            match (until, failure.worth_asking_again()) {
+                (Some(until), Some(pause)) if Instant::now() + pause <= until => {
+                    std::thread::sleep(pause);
+                }
+                _ => return Err(failure),
+            }
+        }
+    }
+}
 
 /// Asks once; once more if the daemon goes away without an answer, as it does
 /// when it's restarted. Asking twice does no harm: a token that nobody got

@@ -1,4 +1,5 @@
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::terminal::plain;
 use crate::report::Problem;
@@ -16,6 +17,11 @@ pub enum Failure {
     NotReached(Problem),
     /// The daemon says no: exit status 4.
     Refused(Refusal),
+    /// The command to run is there and can't be run: exit status 126, as with
+    /// env(1).
+    NotRun(Problem),
+    /// There is no command of this name: exit status 127, as with env(1).
+    NoCommand(Problem),
 }
 
 impl Failure {
@@ -26,14 +32,39 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::NotReached(_) => 3,
             Self::Refused(_) => 4,
+            Self::NotRun(_) => 126,
+            Self::NoCommand(_) => 127,
         })
+    }
+
+    /// After which pause it may help to ask again, if it may.
+    pub(super) fn worth_asking_again(&self) -> Option<Duration> {
+        /// Where nobody says how long.
+        const PAUSE: Duration = Duration::from_secs(1);
+        match self {
+            Self::NotReached(_) => Some(PAUSE),
+            Self::Refused(refusal) => match refusal.code {
+                Code::Busy
+                | Code::RateLimited
+                | Code::Timeout
+                | Code::AuditUnavailable
+                | Code::ShuttingDown => Some(refusal.retry_after.map_or(PAUSE, |seconds| {
+                    Duration::from_secs(seconds.into()).max(PAUSE)
+                })),
+                _ => None,
+            },
+            Self::Failed(_) | Self::Usage(_) | Self::NotRun(_) | Self::NoCommand(_) => None,
+        }
     }
 
     /// The lines that tell it, fit for a terminal, each behind the program's
     /// name: what happened, and where that's a matter of its own, what to do.
     pub fn told_by(&self, program: &str) -> String {
         let (what, remedy) = match self {
-            Self::Failed(problem) | Self::NotReached(problem) => (
+            Self::Failed(problem)
+            | Self::NotReached(problem)
+            | Self::NotRun(problem)
+            | Self::NoCommand(problem) => (
                 format!("{}: {}", problem.place, problem.what),
                 problem.remedy.clone(),
             ),

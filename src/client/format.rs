@@ -27,7 +27,8 @@ pub(super) enum Format {
 }
 
 impl Format {
-    const ALL: [Self; 6] = [
+    /// Every one.
+    pub(super) const ALL: [Self; 6] = [
         Self::Env,
         Self::Export,
         Self::Raw,

@@ -1,11 +1,15 @@
-//! The program `slurm-token`: asks the daemon for a token and prints it.
+//! The program `slurm-token`: asks the daemon for a token and prints it, or
+//! hands it to what needs it.
 //!
 //! ```text
-//! args ▶ socket ▶ ask ▶ answer ▶ format ▶ standard output
-//!          └───────┴──────┴─────▶ failure ▶ terminal ▶ standard error
+//! args ▶ ask ▶ answer ▶ format ▶ standard output
+//!         │               keep ▶ a file
+//!         │               run ▶ another program
+//!         └─▶ failure ▶ terminal ▶ standard error
 //! ```
 //!
-//! Tokens go to standard output and nowhere else; words go to standard error.
+//! Tokens go to standard output or to what the command line names, and nowhere
+//! else; words go to standard error.
 
 /// Is this the token that was asked for. Pure.
 mod answer;
@@ -13,25 +17,39 @@ mod answer;
 mod args;
 /// One question, one answer.
 mod ask;
+/// What a token says of itself. Pure.
+mod bearer;
+/// The wall clock, and times in words.
+mod clock;
 /// Why there is no token, and the exit status that says so.
 mod failure;
 /// The ways to write a token. Pure.
 mod format;
+/// What `--help` prints.
+mod help;
+/// `slurm-token keep`: a file that always holds a valid token.
+mod keep;
+/// `slurm-token run`: a command with a token in its environment.
+mod run;
 /// Where the daemon listens, and whether it's the daemon that does.
 mod socket;
-/// Others' text made fit for a terminal. Pure.
+/// Others' text made fit for a terminal, and colours where one is.
 mod terminal;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use serde::Deserialize;
 
 use crate::report::Problem;
 use crate::wire::{Issued, Request, Standing};
 use answer::{Caller, Expected};
-use args::Command;
+use args::{Asking, Command};
+use format::Format;
 
 pub use failure::Failure;
+pub(crate) use terminal::plain;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -41,39 +59,33 @@ pub fn main() -> ExitCode {
     match args::parse(lexopt::Parser::from_env()).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // Where standard error is gone too, the exit status still speaks.
-            let _ = std::io::stderr().write_all(failure.told_by("slurm-token").as_bytes());
+            say(&failure.told_by(PROGRAM));
             failure.exit_code()
         }
     }
 }
 
+/// The name that stands before each line of words.
+const PROGRAM: &str = "slurm-token";
+
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Help => print(args::HELP.as_bytes()),
+        Command::Help(verb) => print(help::of(verb).as_bytes()),
         Command::Version => {
             print(concat!("slurm-token ", env!("CARGO_PKG_VERSION"), "\n").as_bytes())
         }
-        Command::Token {
-            socket,
-            lifespan,
-            target,
-            format,
-        } => {
-            let request = Request::Issue {
-                lifespan,
-                target: target.clone(),
-            };
-            let issued: Issued = ask::ask(&socket.path(), &request)?;
-            let expected = target.as_deref().map_or_else(
-                || Expected::Caller(Caller::of_this_process()),
-                Expected::Named,
-            );
-            answer::check(&issued, &expected)?;
-            print(&format::token(&issued, format))
+        Command::Token { asking, format } => {
+            let issued = get(&asking)?;
+            print(&format::token(&issued, format))?;
+            if std::io::stdout().is_terminal() && std::io::stderr().is_terminal() {
+                hint(&issued, format);
+            }
+            Ok(())
         }
-        Command::Whoami { socket, json } => {
-            let standing: Standing = ask::ask(&socket.path(), &Request::Whoami)?;
+        Command::Keep { asking, keeping } => keep::keep(&asking, &keeping),
+        Command::Run { asking, words } => Err(run::run(&words, &get(&asking)?)),
+        Command::Whoami { daemon, json } => {
+            let standing: Standing = daemon.ask(&Request::Whoami)?;
             print(&if json {
                 format::json(&standing)
             } else {
@@ -81,6 +93,29 @@ fn run(command: Command) -> Result<(), Failure> {
             })
         }
     }
+}
+
+/// The daemon's answer to a request of another program's.
+pub(crate) fn ask<T: for<'de> Deserialize<'de>>(
+    socket: &Path,
+    request: &Request,
+) -> Result<T, Failure> {
+    ask::ask(socket, request)
+}
+
+/// A new token, and the one that was asked for.
+fn get(asking: &Asking) -> Result<Issued, Failure> {
+    let request = Request::Issue {
+        lifespan: asking.lifespan.clone(),
+        target: asking.target.clone(),
+    };
+    let issued: Issued = asking.daemon.ask(&request)?;
+    let expected = asking.target.as_deref().map_or_else(
+        || Expected::Caller(Caller::of_this_process()),
+        Expected::Named,
+    );
+    answer::check(&issued, &expected)?;
+    Ok(issued)
 }
 
 /// The daemon's public keys, as the JWKS that it answers.
@@ -96,6 +131,41 @@ pub fn standing(socket: &Path) -> Result<Standing, Failure> {
 /// The socket that a program asks when its command line names none.
 pub fn usual_socket() -> PathBuf {
     socket::Choice::Usual.path()
+}
+
+/// For people who see a token on their terminal: how long it's good for, and
+/// where it is meant to go.
+fn hint(issued: &Issued, format: Format) {
+    let left = clock::rough(issued.expires_at.saturating_sub(clock::now()));
+    let to = match format {
+        Format::Env => "export $(slurm-token)",
+        _ => "slurm-token --help",
+    };
+    warn(&[
+        format!(
+            "This token of {} is valid for {left}; whoever sees it can use it.",
+            issued.user
+        ),
+        format!("Not to see it, and to have it where it's needed: {to}"),
+    ]);
+}
+
+/// Words that change nothing about what is done.
+fn warn(lines: &[String; 2]) {
+    let [what, remedy] = lines.each_ref().map(|line| terminal::plain(line));
+    say(&format!("{PROGRAM}: {what}\n{PROGRAM}: {remedy}\n"));
+}
+
+/// Lines to standard error, each behind the program's name. Where standard
+/// error is gone too, the exit status still speaks.
+fn say(lines: &str) {
+    let mut stderr = std::io::stderr();
+    let told = if terminal::has_colours(&stderr) {
+        terminal::coloured(lines, PROGRAM)
+    } else {
+        lines.to_owned()
+    };
+    let _ = stderr.write_all(told.as_bytes());
 }
 
 /// Past the standard library's buffer, which would keep a copy of the token

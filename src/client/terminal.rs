@@ -1,5 +1,8 @@
 //! Others' text made fit for a terminal: what a daemon, a file name or an
-//! argument holds must move no cursor, set no title and reorder no line.
+//! argument holds must move no cursor, set no title and reorder no line. And
+//! colours, where they are seen and wanted.
+
+use std::io::IsTerminal;
 
 /// The most characters of one text; no sentence of ours comes near.
 const MOST: usize = 2000;
@@ -7,7 +10,7 @@ const MOST: usize = 2000;
 /// Printable ASCII as it stands; every other character, line ends and
 /// backspaces and those that turn the direction of text included, as an
 /// escape such as `\n` or `\u{202e}`.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars().take(MOST) {
         if c == ' ' || c.is_ascii_graphic() {
@@ -20,6 +23,27 @@ pub(super) fn plain(text: &str) -> String {
         plain.push_str("...");
     }
     plain
+}
+
+/// Are colours seen and wanted: by a terminal that knows them, unless the user
+/// says no (<https://no-color.org>).
+pub(super) fn has_colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
+        && std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
+}
+
+/// The lines with the program's name before each in bold.
+pub(super) fn coloured(lines: &str, program: &str) -> String {
+    let bold = format!("\x1b[1m{program}:\x1b[0m");
+    let name = format!("{program}:");
+    lines
+        .split_inclusive('\n')
+        .map(|line| match line.strip_prefix(&name) {
+            Some(rest) => bold.clone() + rest,
+            None => line.to_owned(),
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use zeroize::Zeroizing;
 
 use crate::caller::Caller;
+use crate::daemon::metrics::Kind;
 use crate::daemon::quotas::Seat;
 use crate::wire::MAX_REQUEST;
 
@@ -37,6 +38,8 @@ pub struct Connection {
     /// What the peer hasn't read yet; it holds a token.
     outbox: Zeroizing<Vec<u8>>,
     sent: usize,
+    /// When the request under way was read, and what kind it is.
+    pub begun: Option<(Instant, Kind)>,
     /// When the peer's time for what it's doing is over.
     pub deadline: Option<Instant>,
     /// Where it waits: the front, and its key there.
@@ -96,6 +99,7 @@ impl Connection {
             queued: 0,
             outbox: Zeroizing::default(),
             sent: 0,
+            begun: None,
             deadline: None,
             home: None,
             fresh: true,

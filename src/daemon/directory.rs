@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::account::{self, Account};
 use crate::config::Limits;
+use crate::daemon::metrics::{Lookup, Metrics};
 use crate::policy::{Names, Policy};
 
 /// Whom to look up.
@@ -98,12 +99,12 @@ pub struct Directory {
 impl Directory {
     /// An empty memory. Look-ups run on `runtime`'s threads for blocking work,
     /// at most [`Self::threads`] at once.
-    pub fn new(runtime: Handle, limits: &Limits) -> Self {
+    pub fn new(runtime: Handle, limits: &Limits, metrics: &Arc<Metrics>) -> Self {
         let newcomers = (limits.lookups / 2).max(1);
         let regulars = (limits.lookups - newcomers).max(1);
         Self {
-            accounts: Arc::default(),
-            names: Arc::default(),
+            accounts: Arc::new(Lookups::new(metrics)),
+            names: Arc::new(Lookups::new(metrics)),
             runtime,
             regulars: Arc::new(Semaphore::new(regulars)),
             newcomers: Arc::new(Semaphore::new(newcomers)),
@@ -129,6 +130,11 @@ impl Directory {
     /// Does somebody wait for the same look-up already.
     pub fn is_under_way(&self, sought: &Sought) -> bool {
         self.accounts.is_under_way(sought)
+    }
+
+    /// So many look-ups are under way, or wait for a thread.
+    pub fn under_way(&self) -> usize {
+        self.accounts.slots().under_way + self.names.slots().under_way
     }
 
     /// What is remembered of the policy's names; `generation` tells one
@@ -173,28 +179,20 @@ impl Directory {
         let slurm_user = policy.slurm_user.clone();
         let users: BTreeSet<String> = policy.named_users().map(ToOwned::to_owned).collect();
         let groups: BTreeSet<String> = policy.named_groups().map(ToOwned::to_owned).collect();
+        let admin_group = policy.admin_group.clone();
         let work = move || {
-            let mut names = Names {
-                slurm_uid: account::uid_of(&slurm_user)?,
-                ..Names::default()
-            };
-            for user in users {
-                if let Some(uid) = account::uid_of(&user)? {
-                    names.users.insert(user, uid);
-                }
-            }
             let wanted = groups.len();
-            for group in groups {
-                if let Some(gid) = account::group(&group)? {
-                    names.groups.insert(group, gid);
-                }
-            }
+            let mut names = look_up_names(&slurm_user, users, groups)?;
             // Callers are refused for what is missing, and it may be there in a moment.
             let keep = if names.slurm_uid.is_some() && names.groups.len() == wanted {
                 keep
             } else {
                 ABSENCE.min(keep)
             };
+            // For want of administrators nobody is refused a token.
+            if let Some(gid) = account::group(&admin_group)? {
+                names.groups.insert(admin_group, gid);
+            }
             Ok((Some(names), keep))
         };
         let names = self
@@ -212,12 +210,37 @@ impl Directory {
     }
 }
 
+/// What the names in a policy mean now. It may take as long as the account
+/// service likes.
+pub fn look_up_names(
+    slurm_user: &str,
+    users: BTreeSet<String>,
+    groups: BTreeSet<String>,
+) -> Result<Names, Errno> {
+    let mut names = Names {
+        slurm_uid: account::uid_of(slurm_user)?,
+        ..Names::default()
+    };
+    for user in users {
+        if let Some(uid) = account::uid_of(&user)? {
+            names.users.insert(user, uid);
+        }
+    }
+    for group in groups {
+        if let Some(gid) = account::group(&group)? {
+            names.groups.insert(group, gid);
+        }
+    }
+    Ok(names)
+}
+
 type Maybe<V> = Option<Arc<V>>;
 type Answer<V> = Result<Maybe<V>, Unavailable>;
 
 /// Answers by key: remembered, or under way with any number waiting.
 struct Lookups<K, V> {
     slots: Mutex<Slots<K, V>>,
+    metrics: Arc<Metrics>,
 }
 
 struct Slots<K, V> {
@@ -241,14 +264,15 @@ enum Joined<V> {
     NoRoom,
 }
 
-impl<K, V> Default for Lookups<K, V> {
-    fn default() -> Self {
+impl<K, V> Lookups<K, V> {
+    fn new(metrics: &Arc<Metrics>) -> Self {
         Self {
             slots: Mutex::new(Slots {
                 by_key: HashMap::new(),
                 under_way: 0,
                 absent: 0,
             }),
+            metrics: Arc::clone(metrics),
         }
     }
 }
@@ -417,6 +441,12 @@ where
                 .unwrap_or(Err(Unavailable::Failed(Errno::EIO))),
                 Ok(Err(_)) | Err(_) => Err(Unavailable::NoRoom),
             };
+            let outcome = match &result {
+                Ok((Some(_), _)) => Lookup::Found,
+                Ok((None, _)) => Lookup::Absent,
+                Err(_) => Lookup::Failed,
+            };
+            lookups.metrics.looked_up(outcome, now.elapsed());
             tell.send_replace(Some(lookups.keep(key, result)));
         });
         Joined::UnderWay(answer)

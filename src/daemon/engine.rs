@@ -2,6 +2,7 @@
 //! checked together and replaced together.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,8 @@ const LOADED_KEYS: &str = "token-keys_";
 pub struct Engine {
     /// Tells one configuration from the next.
     pub generation: u64,
+    /// When it was read, in seconds since 1970.
+    pub since: u64,
     /// The configuration.
     pub config: Config,
     /// Its key.
@@ -107,6 +110,7 @@ impl Engine {
         let recorder = recorder(&config);
         Self {
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
+            since: unix_now(),
             jwks_answer: wire::ok_line(&jwks),
             horizon: Horizon::default(),
             config,
@@ -138,6 +142,18 @@ impl Engine {
         let engine = Self::new(config, issuer);
         engine.extend_horizon(state, unix_now())?;
         Ok((engine, notes))
+    }
+
+    /// When the key's file was last changed, in seconds since 1970, where that
+    /// can be seen: a credential is a copy, so what it was copied from comes first.
+    pub fn key_changed_at(&self) -> Option<u64> {
+        let source = &self.config.signing.key;
+        let changed = match source {
+            KeySource::File(path) => path.metadata().ok(),
+            KeySource::Credential(_) => None,
+        };
+        let changed = changed.or_else(|| key_path(source).metadata().ok())?;
+        u64::try_from(changed.mtime()).ok()
     }
 
     fn out_of_reach(&self) -> bool {

@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 
 use crate::account::Account;
 use crate::audit::{Event, NotRecorded, Outcome};
+use crate::caller::Caller;
 use crate::daemon::directory::{Found, Who};
+use crate::daemon::engine::Engine;
+use crate::daemon::ledger;
 use crate::daemon::quotas::Payer;
-use crate::daemon::refuse::no_directory;
+use crate::daemon::refuse::{no_directory, unknown_name};
 use crate::daemon::serve::{Exchange, Next};
 use crate::daemon::{Daemon, unix_now};
 use crate::issue::{IssueError, Token};
@@ -62,7 +65,11 @@ impl Daemon {
         names: Arc<Names>,
     ) -> Next {
         let payer = Payer::User(caller.uid);
-        let (limits, now) = (&exchange.engine.config.limits, Instant::now());
+        let limits = &exchange.engine.config.limits;
+        let now = exchange
+            .connection
+            .begun
+            .map_or_else(Instant::now, |(at, _)| at);
         if let Err(fast) = self.quotas.take(payer, limits, now) {
             return self.refuse_fast(exchange, &caller, fast);
         }
@@ -122,16 +129,15 @@ impl Daemon {
             asked,
         } = facts;
         if let (Some(None), Some(name)) = (&target, exchange.request.target()) {
-            let refusal = Refusal::new(
-                Code::UnknownUser,
-                format!("There is no account {name} on this machine."),
-                "Check the name with: getent passwd",
-            );
+            let refusal = unknown_name(Some(name));
             return self.refuse(exchange, Some(caller), &refusal);
         }
         let target = target.flatten();
         let policy = &exchange.engine.config.policy;
-        match policy.decide(names, caller, target.as_deref(), *asked) {
+        let decided = self
+            .refuse_blocked(caller, target.as_deref())
+            .and_then(|()| policy.decide(names, caller, target.as_deref(), *asked));
+        match decided {
             Ok(grant) => self.sign(exchange, Arc::clone(caller), grant),
             Err(refusal) => self.refuse(exchange, Some(caller), &refusal),
         }
@@ -171,6 +177,10 @@ impl Daemon {
             Ok(token) => token,
             Err(error) => return self.refuse(exchange, Some(&account), &not_issued(error)),
         };
+        // Whoever was blocked while this waited for its turn gets nothing either.
+        if let Some(refusal) = self.blocked_meanwhile(&account, &grant) {
+            return self.refuse(exchange, Some(&account), &refusal);
+        }
         if !exchange.engine.horizon.reaches(token.exp) {
             return self.finish_within_reach(exchange, account, grant, token);
         }
@@ -186,12 +196,42 @@ impl Daemon {
             grant,
         };
         match exchange.engine.recorder.record(&made.event(&exchange)) {
-            Ok(()) => self.answer(exchange.connection, wire::issued_line(&made.issued)),
+            Ok(()) => self.hand_over(exchange, &made),
             Err(NotRecorded::Full) if exchange.engine.config.audit.required => {
                 self.wait_for_log(exchange, made)
             }
-            Err(why) => self.unrecorded(exchange, &why, &made.issued),
+            Err(why) => self.unrecorded(exchange, &why, &made),
         }
+    }
+
+    /// The refusal where the caller, or whom the token is for, is blocked by now.
+    fn blocked_meanwhile(&self, account: &Account, grant: &Grant) -> Option<Refusal> {
+        self.blocks
+            .refusal(account.uid, &account.name)
+            .or_else(|| self.blocks.refusal(grant.uid(), grant.subject()))
+    }
+
+    /// Enters the token in the ledger, and answers with it.
+    fn hand_over(self: &Arc<Self>, exchange: Exchange, made: &Made) -> Next {
+        let Made { grant, issued, .. } = made;
+        let Caller { uid, pid } = exchange.connection.caller;
+        let token = ledger::Token {
+            user: grant.subject(),
+            uid: grant.uid(),
+            exp: issued.expires_at,
+            service: grant.delegate().map(|name| (uid, name)),
+            pid,
+        };
+        let lifespan = u64::from(grant.lifespan().seconds());
+        let note = self
+            .ledger
+            .issued(&token, issued.expires_at.saturating_sub(lifespan));
+        if note.look {
+            self.lookout.look(self, &exchange.connection);
+        }
+        self.tell_unusual(uid, note.unusual);
+        self.metrics.issued();
+        self.answer(exchange.connection, wire::issued_line(issued))
     }
 
     /// The token would outlive what is on record of its key: raises the record
@@ -216,46 +256,60 @@ impl Daemon {
     /// other: a full log is no reason for thousands to try all the time.
     fn wait_for_log(self: &Arc<Self>, exchange: Exchange, made: Made) -> Next {
         self.later(exchange, async move |daemon, exchange| {
-            let until = Instant::now() + LOG_PATIENCE;
-            let turn = tokio::time::timeout_at(until.into(), daemon.log_turn.lock()).await;
-            let mut looked = Instant::now();
-            let recorded = loop {
-                match exchange.engine.recorder.record(&made.event(&exchange)) {
-                    Err(NotRecorded::Full) if turn.is_ok() && Instant::now() < until => {
-                        tokio::time::sleep(LOG_RETRY).await;
-                        if looked.elapsed() >= LOG_RENEWAL {
-                            looked = Instant::now();
-                            exchange.engine.recorder.look_again();
-                        }
-                    }
-                    recorded => break recorded,
-                }
-            };
-            drop(turn);
+            let event = || made.event(&exchange);
+            let recorded = daemon.record_in_time(&exchange.engine, event).await;
+            // A block that came meanwhile is newer than the record.
+            if let Some(refusal) = daemon.blocked_meanwhile(&made.account, &made.grant) {
+                return daemon.refuse(exchange, Some(&made.account), &refusal);
+            }
             match recorded {
-                Ok(()) => daemon.answer(exchange.connection, wire::issued_line(&made.issued)),
-                Err(why) => daemon.unrecorded(exchange, &why, &made.issued),
+                Ok(()) => daemon.hand_over(exchange, &made),
+                Err(why) => daemon.unrecorded(exchange, &why, &made),
             }
         })
     }
 
-    fn unrecorded(
-        self: &Arc<Self>,
-        exchange: Exchange,
-        why: &NotRecorded,
-        issued: &Issued,
-    ) -> Next {
-        self.complain(format_args!("an audit record was lost: {why}"));
+    /// Hands a record over, with patience for a log that is full.
+    pub(super) async fn record_in_time<'a>(
+        &self,
+        engine: &Engine,
+        event: impl Fn() -> Event<'a>,
+    ) -> Result<(), NotRecorded> {
+        let until = Instant::now() + LOG_PATIENCE;
+        let turn = tokio::time::timeout_at(until.into(), self.log_turn.lock()).await;
+        let mut looked = Instant::now();
+        self.metrics.record_waited();
+        loop {
+            match engine.recorder.record(&event()) {
+                Err(NotRecorded::Full) if turn.is_ok() && Instant::now() < until => {
+                    tokio::time::sleep(LOG_RETRY).await;
+                    if looked.elapsed() >= LOG_RENEWAL {
+                        looked = Instant::now();
+                        engine.recorder.look_again();
+                    }
+                }
+                recorded => return recorded,
+            }
+        }
+    }
+
+    fn unrecorded(self: &Arc<Self>, exchange: Exchange, why: &NotRecorded, made: &Made) -> Next {
+        self.complain_of_loss(why);
         if exchange.engine.config.audit.required {
-            let refusal = Refusal::new(
-                Code::AuditUnavailable,
-                "The audit record could not be handed over, so no token was issued.",
-                "Try again in a moment; if it lasts, ask your administrator to look at the system's log.",
-            );
+            let refusal = audit_unavailable("no token was issued");
+            self.count_refusal(None, refusal.code);
             return self.answer(exchange.connection, wire::refusal_line(&refusal));
         }
-        self.answer(exchange.connection, wire::issued_line(issued))
+        self.hand_over(exchange, made)
     }
+}
+
+pub(super) fn audit_unavailable(so: &str) -> Refusal {
+    Refusal::new(
+        Code::AuditUnavailable,
+        format!("The audit record could not be handed over, so {so}."),
+        "Try again in a moment; if it lasts, ask your administrator to look at the system's log.",
+    )
 }
 
 fn not_on_record() -> Refusal {

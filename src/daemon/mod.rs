@@ -7,15 +7,21 @@
 //!                        └────────┘ park        the log, when it's full
 //! ```
 
+mod administer;
 mod admit;
 mod attendants;
+mod blocks;
 mod connection;
-mod directory;
+pub(crate) mod directory;
 pub(crate) mod engine;
+mod exposition;
 mod front;
 mod grant;
 mod horizon;
+mod ledger;
 mod listen;
+mod metrics;
+mod origin;
 mod privileges;
 mod quotas;
 mod refuse;
@@ -41,9 +47,13 @@ use crate::journal;
 use crate::report::{Problem, Problems};
 use crate::state::{self, StateDir};
 use attendants::Attendants;
+use blocks::Keeper;
 use directory::Directory;
 use engine::Engine;
 use front::Fronts;
+use ledger::Ledger;
+use metrics::Metrics;
+use origin::Lookout;
 use quotas::Quotas;
 use signers::Signers;
 
@@ -80,6 +90,10 @@ struct Daemon {
     attendants: Attendants,
     runtime: Handle,
     state: Arc<StateDir>,
+    blocks: Keeper,
+    ledger: Ledger,
+    lookout: Lookout,
+    metrics: Arc<Metrics>,
     /// Whose turn it is to try a log that is full...
     log_turn: tokio::sync::Mutex<()>,
     /// ...and to raise the record of a key.
@@ -108,7 +122,7 @@ impl Daemon {
 
 /// The time, in seconds since 1970: the only clock that tokens go by.
 #[allow(clippy::disallowed_methods, reason = "this is the rim")]
-fn unix_now() -> u64 {
+pub(crate) fn unix_now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
@@ -204,6 +218,7 @@ fn run(arguments: &Arguments) -> Result<(), Problems> {
         successor,
         source,
         state,
+        blocks,
     } = Prepared::by(&arguments.configuration)?;
     let note = privileges::make_room(&mut config.limits.connections);
     let engine = Engine::new(config, issuer);
@@ -228,7 +243,7 @@ fn run(arguments: &Arguments) -> Result<(), Problems> {
             let _ = std::fs::remove_file(path);
         }
     })?;
-    serve_until_told(engine, state, listener, own_path)
+    serve_until_told(engine, state, blocks, listener, own_path)
 }
 
 /// All that has to be right before anything listens.
@@ -238,6 +253,7 @@ struct Prepared {
     successor: Option<User>,
     source: listen::Source,
     state: state::Found,
+    blocks: Keeper,
 }
 
 impl Prepared {
@@ -260,20 +276,24 @@ impl Prepared {
                 .as_ref()
                 .filter(|_| draft.are_sound(&["state_dir"]));
             let state = whose.map(|user| keep(find_state(config, user.as_ref()), &mut more));
+            let state = state.flatten();
+            let blocks = state.as_ref().and_then(|s| keep(Keeper::of(s), &mut more));
             Some((
                 issuer.flatten()?,
                 successor?,
                 source.flatten()?,
-                state.flatten()?,
+                state?,
+                blocks?,
             ))
         });
         match (draft.finish(), found.flatten()) {
-            (Ok(config), Some((issuer, successor, source, state))) => Ok(Self {
+            (Ok(config), Some((issuer, successor, source, state, blocks))) => Ok(Self {
                 config,
                 issuer,
                 successor,
                 source,
                 state,
+                blocks,
             }),
             (Ok(_), _) => Err(Problems(more)),
             (Err(mut problems), _) => {
@@ -299,6 +319,7 @@ fn keep<T>(found: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T> 
 fn serve_until_told(
     engine: Engine,
     state: StateDir,
+    blocks: Keeper,
     listener: front::Listener,
     own_path: Option<PathBuf>,
 ) -> Result<(), Problems> {
@@ -313,14 +334,15 @@ fn serve_until_told(
     let runtime: Runtime = runtime::Builder::new_multi_thread()
         .worker_threads(1)
         // One for a reload, which may wait for the account service as well, and
-        // one for the record of a key, which may wait for a disk.
-        .max_blocking_threads(Directory::threads(&engine.config.limits) + 2)
+        // two for the record of a key and for blocks, which may wait for a disk.
+        .max_blocking_threads(Directory::threads(&engine.config.limits) + 3)
         .thread_name("runtime")
         .enable_all()
         .build()
         .map_err(failed)?;
+    let metrics = Arc::new(Metrics::default());
     let daemon = Arc::new(Daemon {
-        directory: Directory::new(runtime.handle().clone(), &engine.config.limits),
+        directory: Directory::new(runtime.handle().clone(), &engine.config.limits, &metrics),
         engine: RwLock::new(Arc::new(engine)),
         quotas: Arc::new(Quotas::default()),
         signers: Signers::start(cores).map_err(failed)?,
@@ -328,6 +350,10 @@ fn serve_until_told(
         attendants: Attendants::start().map_err(failed)?,
         runtime: runtime.handle().clone(),
         state: Arc::new(state),
+        blocks,
+        ledger: Ledger::new(unix_now()),
+        lookout: Lookout::start().map_err(failed)?,
+        metrics,
         log_turn: tokio::sync::Mutex::default(),
         state_turn: tokio::sync::Mutex::default(),
         complained: Mutex::new(None),

@@ -259,7 +259,8 @@ impl Quotas {
         });
         let since = now.saturating_duration_since(bucket.at).as_secs_f64();
         bucket.left = (bucket.left + since * per_second).min(burst);
-        bucket.at = now;
+        // A request that had to wait may come with an earlier time.
+        bucket.at = bucket.at.max(now);
         if bucket.left >= 1.0 {
             bucket.left -= 1.0;
             return Ok(());

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::account::Account;
-use crate::audit::{Event, Outcome};
+use crate::audit::{Event, NotRecorded, Outcome};
 use crate::caller::Caller;
-use crate::daemon::Daemon;
 use crate::daemon::directory::{Acquaintance, Found, Sought, Unavailable, Who};
 use crate::daemon::engine::Engine;
 use crate::daemon::quotas::{Payer, TooFast};
 use crate::daemon::serve::{Exchange, Next};
+use crate::daemon::{Daemon, unix_now};
 use crate::wire::{self, Code, Refusal};
 
 impl Daemon {
@@ -21,6 +21,7 @@ impl Daemon {
         account: Option<&Account>,
         refusal: &Refusal,
     ) -> Next {
+        self.count_refusal(account, refusal.code);
         // Whoever came that far has paid for this request already.
         let recorded = if account.is_some() {
             Some(0)
@@ -33,12 +34,21 @@ impl Daemon {
         self.answer(exchange.connection, wire::refusal_line(refusal))
     }
 
+    pub(super) fn count_refusal(&self, account: Option<&Account>, code: Code) {
+        self.metrics.refused(code);
+        if let Some(Account { uid, name, .. }) = account {
+            let unusual = self.ledger.refused(*uid, name, unix_now());
+            self.tell_unusual(*uid, unusual);
+        }
+    }
+
     pub(super) fn refuse_fast(
         self: &Arc<Self>,
         exchange: Exchange,
         account: &Account,
         TooFast { retry_after }: TooFast,
     ) -> Next {
+        self.count_refusal(Some(account), Code::RateLimited);
         let caller = exchange.connection.caller;
         let payer = Payer::User(caller.uid);
         let noted = self
@@ -63,7 +73,7 @@ impl Daemon {
     }
 
     /// A refusal needs no record to be given; the record is attempted all the same.
-    fn record_refusal(
+    pub(super) fn record_refusal(
         &self,
         exchange: &Exchange,
         account: Option<&Account>,
@@ -85,6 +95,7 @@ impl Daemon {
 
     /// Records a request that couldn't be read, or a connection that had no place.
     pub(super) fn record_unread(&self, caller: Caller, code: Code) {
+        self.count_refusal(None, code);
         if let Some(suppressed) = self.pay_unknown(caller, code) {
             self.record_without_request(caller, code, suppressed);
         }
@@ -123,10 +134,14 @@ impl Daemon {
 
     fn record(&self, engine: &Engine, event: &Event) {
         if let Err(why) = engine.recorder.record(event) {
-            self.complain(format_args!(
-                "the audit record of a refusal was lost: {why}"
-            ));
+            self.complain_of_loss(&why);
         }
+    }
+
+    /// Says that a record was lost.
+    pub(super) fn complain_of_loss(&self, why: &NotRecorded) {
+        self.metrics.record_lost();
+        self.complain(format_args!("an audit record was lost: {why}"));
     }
 
     /// A request whose caller has no account, or that has no form, is paid for
@@ -153,6 +168,17 @@ pub(super) fn no_account(uid: u32) -> Refusal {
         Code::UnknownUser,
         format!("There is no account with uid {uid} on this machine."),
         "Call as a user that `getent passwd` knows, from outside a user namespace.",
+    )
+}
+
+pub(super) fn unknown_name(name: Option<&str>) -> Refusal {
+    Refusal::new(
+        Code::UnknownUser,
+        format!(
+            "There is no account {} on this machine.",
+            wire::shorten(name.unwrap_or_default())
+        ),
+        "Check the name with: getent passwd",
     )
 }
 

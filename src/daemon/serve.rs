@@ -15,6 +15,7 @@ use crate::daemon::connection::{Connection, Fill, Hears, Line};
 use crate::daemon::directory::{Found, Sought, Who};
 use crate::daemon::engine::Engine;
 use crate::daemon::front::{shutting_down, unfinished};
+use crate::daemon::metrics::Kind;
 use crate::daemon::refuse::{no_account, no_directory};
 use crate::policy::{Bounds, Names};
 use crate::wire::{self, Code, Pong, Refusal, Request, Standing};
@@ -75,7 +76,9 @@ impl Daemon {
         let _ = connection.send(Zeroizing::new(wire::refusal_line(refusal)));
     }
 
-    fn serve(self: &Arc<Self>, connection: Connection, line: &[u8]) -> Next {
+    fn serve(self: &Arc<Self>, mut connection: Connection, line: &[u8]) -> Next {
+        let now = Instant::now();
+        connection.begun = Some((now, Kind::Other));
         let engine = self.engine();
         let request = match Request::parse(line) {
             Ok(request) => request,
@@ -87,19 +90,29 @@ impl Daemon {
         match request {
             Request::Ping => self.answer(connection, pong()),
             Request::Jwks => self.answer(connection, engine.jwks_answer.clone()),
-            Request::Whoami | Request::Issue { .. } => self.learn(Exchange {
-                engine,
-                connection,
-                request,
-            }),
+            request => {
+                if matches!(request, Request::Issue { .. }) {
+                    connection.begun = Some((now, Kind::Issue));
+                }
+                let is_roots = request.is_administrative() && connection.caller.uid == 0;
+                let exchange = Exchange {
+                    engine,
+                    connection,
+                    request,
+                };
+                if is_roots {
+                    self.administer_as_root(exchange)
+                } else {
+                    self.learn(exchange, now)
+                }
+            }
         }
     }
 
     /// Learns who asks and what the policy's names mean: from memory, or by
     /// looking them up meanwhile.
-    fn learn(self: &Arc<Self>, exchange: Exchange) -> Next {
+    fn learn(self: &Arc<Self>, exchange: Exchange, now: Instant) -> Next {
         let sought = exchange.sought(Who::Uid(exchange.connection.caller.uid));
-        let now = Instant::now();
         let caller = self.directory.remembered(&sought, now);
         let names = self
             .directory
@@ -129,9 +142,10 @@ impl Daemon {
         };
         match &exchange.request {
             Request::Issue { .. } => self.issue(exchange, caller, names),
-            Request::Jwks | Request::Whoami | Request::Ping => {
+            request if request.is_administrative() => self.administer_as(exchange, caller, &names),
+            _ => {
                 self.quotas.settle(uid);
-                let standing = standing(&exchange.engine, &names, &caller);
+                let standing = self.standing(&exchange.engine, &names, &caller);
                 self.answer(exchange.connection, wire::ok_line(&standing))
             }
         }
@@ -161,8 +175,38 @@ impl Daemon {
         })
     }
 
+    fn standing(&self, engine: &Engine, names: &Names, account: &Account) -> Standing {
+        let policy = &engine.config.policy;
+        let bounds = self
+            .refuse_blocked(account, None)
+            .and_then(|()| policy.bounds(names, account));
+        let delegate = policy.delegate(account).ok();
+        let (rule, default, max) = match &bounds {
+            Ok(Bounds {
+                ruling,
+                default,
+                max,
+            }) => (ruling.to_string(), default.seconds(), max.seconds()),
+            Err(_) => ("none".to_owned(), 0, 0),
+        };
+        Standing {
+            user: account.name.clone(),
+            uid: account.uid,
+            allowed: bounds.is_ok(),
+            refusal: bounds.err(),
+            rule,
+            default_lifespan: default,
+            max_lifespan: max,
+            delegate_for_groups: delegate.map(|d| d.for_groups.clone()).unwrap_or_default(),
+            kid: engine.issuer.key().kid().as_str().to_owned(),
+        }
+    }
+
     pub(super) fn answer(self: &Arc<Self>, mut connection: Connection, line: Vec<u8>) -> Next {
         connection.deadline = None;
+        if let Some((begun, kind)) = connection.begun.take() {
+            self.metrics.answered(kind, begun.elapsed());
+        }
         connection.send(Zeroizing::new(line)).ok()?;
         if connection.hears == Hears::TheLast {
             connection.hear_no_more();
@@ -193,31 +237,6 @@ impl Exchange {
             target: self.request.target(),
             outcome,
         }
-    }
-}
-
-fn standing(engine: &Engine, names: &Names, account: &Account) -> Standing {
-    let policy = &engine.config.policy;
-    let bounds = policy.bounds(names, account);
-    let delegate = policy.delegate(account).ok();
-    let (rule, default, max) = match &bounds {
-        Ok(Bounds {
-            ruling,
-            default,
-            max,
-        }) => (ruling.to_string(), default.seconds(), max.seconds()),
-        Err(_) => ("none".to_owned(), 0, 0),
-    };
-    Standing {
-        user: account.name.clone(),
-        uid: account.uid,
-        allowed: bounds.is_ok(),
-        refusal: bounds.err(),
-        rule,
-        default_lifespan: default,
-        max_lifespan: max,
-        delegate_for_groups: delegate.map(|d| d.for_groups.clone()).unwrap_or_default(),
-        kid: engine.issuer.key().kid().as_str().to_owned(),
     }
 }
 

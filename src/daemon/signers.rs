@@ -69,6 +69,11 @@ impl Signers {
         self.waiting.notify_one();
     }
 
+    /// Jobs that wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.queue().jobs.values().map(VecDeque::len).sum()
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

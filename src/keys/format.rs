@@ -21,7 +21,8 @@ use rsa::pkcs8::{ObjectIdentifier, PrivateKeyInfo};
 use zeroize::Zeroizing;
 
 use super::file::{SecretBytes, quoted};
-use super::{Algorithm, Kid};
+use super::jwks::JwkSet;
+use super::{Algorithm, Kid, jwk};
 use crate::report::Problem;
 
 /// The shortest RSA modulus, in bits (RFC 7518 section 3.3).
@@ -41,8 +42,16 @@ pub enum Rejection {
     NotPem,
     /// For RS256: PKCS#8 or PKCS#1 without its PEM clothes.
     Der,
-    /// For RS256: a JWK, which only our own tools could read.
+    /// For RS256: JSON that is no JWK.
     Json,
+    /// A set of keys (JWKS) where one key is needed.
+    KeySet,
+    /// A set of keys with the private part of one in it.
+    PrivateInSet,
+    /// A JWK in which a number is missing.
+    JwkIncomplete,
+    /// A JWK under a name that no kid of ours can be.
+    JwkKid,
     /// A public key where a private one is needed.
     PublicKey,
     /// A private key where a public one is needed.
@@ -95,7 +104,17 @@ impl Rejection {
             Self::Empty => "the key file is empty".into(),
             Self::NotPem => "there is no PEM key in it".into(),
             Self::Der => "this key is in DER, not in PEM".into(),
-            Self::Json => "this is JSON, not a key in PEM".into(),
+            Self::Json => "this is JSON, and no key (JWK)".into(),
+            Self::KeySet => "this is a set of keys (JWKS), where one key is needed".into(),
+            Self::PrivateInSet => {
+                "this is a set of keys (JWKS), and it holds the private part of one".into()
+            }
+            Self::JwkIncomplete => {
+                "a number is missing in this JWK: all of n, e, d, p, q, dp, dq and qi make a \
+                 private key, n and e a public one"
+                    .into()
+            }
+            Self::JwkKid => "the kid in this JWK is none that a token of ours can carry".into(),
             Self::PublicKey => {
                 "this is a public key, where the private key that signs is needed".into()
             }
@@ -150,7 +169,16 @@ impl Rejection {
             Self::Der => format!(
                 "convert it with: (umask 077; openssl pkey -inform DER -in {file} -out NEW.pem)"
             ),
-            Self::Json => format!("name the key's PEM file, or {}", generate("RS256")),
+            Self::Json => format!("name a key in PEM or a JWK, or {}", generate("RS256")),
+            Self::KeySet => "name the file of the key itself".into(),
+            Self::PrivateInSet => "treat this key as stolen: replace it (slurm-tokenctl key \
+                                   generate) and remove its entry everywhere; a JWKS holds \
+                                   public parts only"
+                .into(),
+            Self::JwkIncomplete => format!("export the key again, or {}", generate("RS256")),
+            Self::JwkKid => "give it a name of letters, digits, '.', '_' and '-': set \
+                             signing.kid, or give --kid"
+                .into(),
             Self::PublicKey | Self::Certificate => format!(
                 "name the private key that belongs to it, or {}",
                 generate("RS256")
@@ -251,9 +279,9 @@ enum Material {
 
 /// Reads a signing key for `algorithm`, which is never guessed from the bytes.
 ///
-/// RS256 takes one unencrypted RSA private key in PEM, PKCS#8 (RFC 5958) or
-/// PKCS#1 (RFC 8017 appendix A.1.2), of 2048 to 4096 bits; its kid is the
-/// RFC 7638 thumbprint unless given. HS256 takes the bytes as they are, a
+/// RS256 takes one unencrypted RSA private key of 2048 to 4096 bits, in PEM -
+/// PKCS#8 (RFC 5958) or PKCS#1 (RFC 8017 appendix A.1.2) - or as a JWK; its kid
+/// is, unless given, the one in the JWK or the RFC 7638 thumbprint. HS256 takes the bytes as they are, a
 /// newline at their end included, as Slurm does; it needs a kid, because a
 /// name made from a secret tells something about it.
 pub fn signing_key(
@@ -267,8 +295,8 @@ pub fn signing_key(
     }
     match algorithm {
         Algorithm::Rs256 => {
-            let (pair, public) = rsa_pair(bytes)?;
-            let kid = kid.unwrap_or_else(|| public.thumbprint());
+            let (pair, public, name) = rsa_pair(bytes)?;
+            let kid = public.kid(kid, name.as_deref())?;
             Ok(SigningKey {
                 kid,
                 material: Material::Rsa { pair, public },
@@ -278,9 +306,7 @@ pub fn signing_key(
             if bytes.len() < MIN_SECRET {
                 return Err(Rejection::SecretTooShort { bytes: bytes.len() });
             }
-            if let Ok(block) = pem_block(bytes)
-                && (block.label.ends_with("PUBLIC KEY") || block.label.contains("CERTIFICATE"))
-            {
+            if is_public(bytes) {
                 return Err(Rejection::SecretIsPublic);
             }
             let kid = kid.ok_or(Rejection::KidMissing)?;
@@ -292,6 +318,23 @@ pub fn signing_key(
             })
         }
     }
+}
+
+/// The public half of a private RSA key in any encoding that [`signing_key`]
+/// reads, and the name that a JWK gives it.
+pub fn public_half(bytes: &SecretBytes) -> Result<(PublicKey, Option<String>), Rejection> {
+    let (_, public, name) = rsa_pair(bytes.as_slice())?;
+    Ok((public, name))
+}
+
+/// A public key, a set of them, or a certificate.
+fn is_public(bytes: &[u8]) -> bool {
+    if jwk::is_json(bytes) {
+        return jwk::public(bytes).is_ok() || JwkSet::parse(bytes).is_ok();
+    }
+    pem_block(bytes).is_ok_and(|block| {
+        block.label.ends_with("PUBLIC KEY") || block.label.contains("CERTIFICATE")
+    })
 }
 
 impl SigningKey {
@@ -306,6 +349,12 @@ impl SigningKey {
     /// The key's name in token headers.
     pub fn kid(&self) -> &Kid {
         &self.kid
+    }
+
+    /// The same key under another name.
+    #[must_use]
+    pub fn named(self, kid: Kid) -> Self {
+        Self { kid, ..self }
     }
 
     /// The public half; HS256 has none.
@@ -396,6 +445,15 @@ impl VerifyingKey {
         }
     }
 
+    /// The same key under another name.
+    #[must_use]
+    pub fn named(self, kid: &str) -> Self {
+        Self {
+            kid: kid.into(),
+            ..self
+        }
+    }
+
     /// The name by which a token's header refers to this key.
     pub fn kid(&self) -> &str {
         &self.kid
@@ -472,6 +530,15 @@ impl PublicKey {
         })
     }
 
+    /// Reads a public key: a JWK, which may give it a name, or PEM as
+    /// [`Self::from_pem`] does.
+    pub fn read(bytes: &[u8]) -> Result<(Self, Option<String>), Rejection> {
+        if jwk::is_json(bytes) {
+            return jwk::public(bytes);
+        }
+        Self::from_pem(bytes).map(|key| (key, None))
+    }
+
     /// Reads a public key in PEM: SPKI (`PUBLIC KEY`), PKCS#1 (`RSA PUBLIC KEY`)
     /// or the one in a certificate (`CERTIFICATE`), whose names, dates and
     /// signature count for nothing here.
@@ -508,6 +575,16 @@ impl PublicKey {
     fn from_pkcs1(der: &[u8]) -> Result<Self, Rejection> {
         let key = pkcs1::RsaPublicKey::from_der(der).map_err(|_| Rejection::Malformed)?;
         Self::from_components(key.modulus.as_bytes(), key.public_exponent.as_bytes())
+    }
+
+    /// What tokens call the key: as given, as its JWK names it, or by its
+    /// thumbprint.
+    pub fn kid(&self, given: Option<Kid>, in_jwk: Option<&str>) -> Result<Kid, Rejection> {
+        match (given, in_jwk) {
+            (Some(kid), _) => Ok(kid),
+            (None, Some(name)) => Kid::new(name).ok_or(Rejection::JwkKid),
+            (None, None) => Ok(self.thumbprint()),
+        }
     }
 
     /// The modulus, big-endian without leading zeros.
@@ -572,10 +649,26 @@ fn certified_key(der: &[u8]) -> der::Result<SubjectPublicKeyInfoRef<'_>> {
     SubjectPublicKeyInfoRef::decode(&mut fields)
 }
 
-/// The key pair in a PEM file, and its public half.
-fn rsa_pair(bytes: &[u8]) -> Result<(RsaKeyPair, PublicKey), Rejection> {
+/// The key pair in a file, its public half, and the name that a JWK gives it.
+fn rsa_pair(bytes: &[u8]) -> Result<(RsaKeyPair, PublicKey, Option<String>), Rejection> {
+    let (der, name) = private_pkcs1(bytes)?;
+    let numbers = pkcs1::RsaPrivateKey::from_der(&der).map_err(|_| Rejection::Malformed)?;
+    let public = PublicKey::from_components(
+        numbers.modulus.as_bytes(),
+        numbers.public_exponent.as_bytes(),
+    )?;
+    let pair = RsaKeyPair::from_der(&der).map_err(|_| Rejection::Inconsistent)?;
+    Ok((pair, public, name))
+}
+
+/// The private key in a file, in PKCS#1, and the name that a JWK gives it.
+pub(super) fn private_pkcs1(
+    bytes: &[u8],
+) -> Result<(Zeroizing<Vec<u8>>, Option<String>), Rejection> {
+    if jwk::is_json(bytes) {
+        return jwk::private(bytes);
+    }
     let block = pem_block(bytes)?;
-    let info;
     let der = match block.label {
         "PRIVATE KEY" | "RSA PRIVATE KEY" => block.decode()?,
         "ENCRYPTED PRIVATE KEY" => return Err(Rejection::Encrypted),
@@ -584,20 +677,12 @@ fn rsa_pair(bytes: &[u8]) -> Result<(RsaKeyPair, PublicKey), Rejection> {
         label if label.contains("CERTIFICATE") => return Err(Rejection::Certificate),
         label => return Err(Rejection::NotRsa { kind: label.into() }),
     };
-    let pkcs1_der = if block.label == "PRIVATE KEY" {
-        info = PrivateKeyInfo::try_from(der.as_slice()).map_err(|_| Rejection::Malformed)?;
-        check_kind(&info.algorithm.oid)?;
-        info.private_key
-    } else {
-        &der
-    };
-    let numbers = pkcs1::RsaPrivateKey::from_der(pkcs1_der).map_err(|_| Rejection::Malformed)?;
-    let public = PublicKey::from_components(
-        numbers.modulus.as_bytes(),
-        numbers.public_exponent.as_bytes(),
-    )?;
-    let pair = RsaKeyPair::from_der(pkcs1_der).map_err(|_| Rejection::Inconsistent)?;
-    Ok((pair, public))
+    if block.label == "RSA PRIVATE KEY" {
+        return Ok((der, None));
+    }
+    let info = PrivateKeyInfo::try_from(der.as_slice()).map_err(|_| Rejection::Malformed)?;
+    check_kind(&info.algorithm.oid)?;
+    Ok((Zeroizing::new(info.private_key.to_vec()), None))
 }
 
 /// One block of PEM (RFC 7468), still in base64.
@@ -629,7 +714,6 @@ fn pem_block(bytes: &[u8]) -> Result<PemBlock<'_>, Rejection> {
     let not_pem = || match bytes.trim_ascii_start() {
         // An ASN.1 SEQUENCE of more than 127 bytes.
         [0x30, 0x81..=0x83, ..] => Rejection::Der,
-        [b'{', ..] => Rejection::Json,
         _ => Rejection::NotPem,
     };
     let text = std::str::from_utf8(bytes).map_err(|_| not_pem())?;
@@ -896,7 +980,7 @@ mod tests {
     fn der_json_raw_bytes_and_nothing_are_told_apart() {
         let made = Made::by(&[RSA, "pkey -in key -outform DER -out der"]);
         assert_eq!(rs256(&made.file("der")).unwrap_err(), Rejection::Der);
-        assert_eq!(rs256(br#"{"kty":"RSA"}"#).unwrap_err(), Rejection::Json);
+        assert_eq!(rs256(br#"{"a":"b"}"#).unwrap_err(), Rejection::Json);
         assert_eq!(rs256(&[0xff; 32]).unwrap_err(), Rejection::NotPem);
         assert_eq!(rs256(b"").unwrap_err(), Rejection::Empty);
     }

@@ -1,7 +1,7 @@
 //! JSON read so that nothing in it can hide.
 
 use std::collections::HashSet;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
@@ -54,6 +54,25 @@ impl Json {
             Some(Self::Text(text)) => Some(text),
             _ => None,
         }
+    }
+
+    /// This JSON on indented lines of printable ASCII, all else escaped: as a
+    /// terminal may have it, and still the same JSON.
+    pub fn to_ascii(&self) -> String {
+        // Strings, numbers and lists: nothing that JSON can't hold.
+        let text = serde_json::to_string_pretty(self).unwrap_or_default();
+        let mut ascii = String::with_capacity(text.len());
+        for c in text.chars() {
+            if c == '\n' || c == ' ' || c.is_ascii_graphic() {
+                ascii.push(c);
+            } else {
+                // serde has escaped all that has a shorter escape.
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(ascii, "\\u{unit:04x}");
+                }
+            }
+        }
+        ascii
     }
 
     /// The first of these names that a member has, wherever in the document.
@@ -175,5 +194,18 @@ mod tests {
         let text = r#"{"b":1,"a":[-2,0.5,true,null,"x"],"b":{"c":"d"}}"#;
         let json: Json = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&json).unwrap(), text);
+    }
+
+    #[test]
+    fn what_a_terminal_gets_is_ascii_and_says_the_same() {
+        let text = "{\"a\u{202e}\":\"\u{7f}\u{9b}2J\u{1f600}\\u001b\\n\"}";
+        let json: Json = serde_json::from_str(text).unwrap();
+        let ascii = json.to_ascii();
+        assert!(
+            ascii
+                .bytes()
+                .all(|b| b == b'\n' || b == b' ' || b.is_ascii_graphic())
+        );
+        assert_eq!(serde_json::from_str::<Json>(&ascii).unwrap(), json);
     }
 }

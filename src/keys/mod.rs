@@ -4,6 +4,8 @@ pub mod file;
 pub mod format;
 /// JSON read so that nothing in it can hide. Pure.
 pub mod json;
+/// One RSA key as a JWK, public or private. Pure.
+pub mod jwk;
 /// Public keys as JWK and JWKS (RFC 7517, RFC 7638). Pure.
 pub mod jwks;
 /// Key files made and replaced without a reader ever seeing half of one.

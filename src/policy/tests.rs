@@ -396,6 +396,36 @@ fn a_slurm_user_that_is_root_needs_to_be_listed_like_root() {
 }
 
 #[test]
+fn root_signs_for_accounts_that_the_policy_leaves_out_and_for_longer() {
+    let mut policy = plain();
+    policy.allow_groups = list(&["workflow"]);
+    let daemon = account("daemon", 999, &[]);
+    let asked = Asked::Of(lifespan("30d"));
+    let grant = policy.decide_for_root(&machine(), &daemon, asked).unwrap();
+    assert_eq!(grant.lifespan(), lifespan("30d"));
+    assert_eq!(grant.ruling().to_string(), "root");
+    assert_eq!(grant.delegate(), None);
+    for (asked, expected) in [(Asked::Default, "30m"), (Asked::Max, "12h")] {
+        let grant = policy.decide_for_root(&machine(), &daemon, asked).unwrap();
+        assert_eq!(grant.lifespan(), lifespan(expected));
+    }
+}
+
+#[test]
+fn root_signs_for_root_where_that_is_listed_and_never_for_slurm_user() {
+    let mut policy = plain();
+    let (root, slurm) = (account("root", 0, &[]), account("slurm", SLURM, &[]));
+    let sign =
+        |policy: &Policy, subject| policy.decide_for_root(&machine(), subject, Asked::Default);
+    refused(sign(&policy, &root), Code::PrivilegedUser, "root");
+    policy.allow_privileged = list(&["root", "slurm"]);
+    assert!(sign(&policy, &root).is_ok());
+    refused(sign(&policy, &slurm), Code::PrivilegedUser, "slurm");
+    policy.deny_users = list(&["alice"]);
+    refused(sign(&policy, &alice()), Code::NotAllowed, "denies");
+}
+
+#[test]
 fn accounts_below_min_uid_get_nothing() {
     refused(
         own(&plain(), &account("daemon", 999, &[])),
@@ -1386,6 +1416,26 @@ proptest! {
         if let Ok(after) = policy.decide(&fewer, &caller, target.as_ref(), asked) {
             prop_assert_eq!(Ok(after), before);
         }
+    }
+
+    #[test]
+    fn root_signs_for_nobody_whom_no_token_may_name(
+        (policy, names, subject, _, asked) in cases()
+    ) {
+        let granted = policy.decide_for_root(&names, &subject, asked).is_ok();
+        // Without the limits that root may pass, it is what anybody gets.
+        let unlimited = Policy {
+            min_uid: 0,
+            allow_groups: Vec::new(),
+            rules: Vec::new(),
+            max_lifespan: lifespan("100d"),
+            ..policy
+        };
+        let asked = if let Asked::Max = asked { Asked::Default } else { asked };
+        let own = unlimited.decide(&names, &subject, None, asked).is_ok();
+        prop_assert!(!granted || own);
+        let is_slurm = names.slurm_uid == Some(subject.uid) && subject.uid != 0;
+        prop_assert!(granted || !own || is_slurm);
     }
 
     #[test]

@@ -4,6 +4,8 @@ pub mod claims;
 pub mod compact;
 /// How long a token lives, in all the ways that people write it.
 pub mod lifespan;
+/// Times as people read them.
+pub mod moment;
 /// What Slurm would say to a token, as far as that shows without its key.
 pub mod slurm;
 /// Is a token genuine, valid, and for somebody who may have one.

@@ -161,8 +161,13 @@ fn judge_header(opinion: &mut Opinion, header: &Json) {
             "its header names no key (\"kid\"), which RS256 needs: \"no kid in credential\"",
         );
     }
-    if header.member("typ").is_some() && !resembles("typ", "JWT") {
-        opinion.obstacle("its \"typ\" is not JWT", Fate::Refuses, Fate::NotTried);
+    match header.last_member("typ") {
+        None => {}
+        Some(Json::Text(typ)) if typ.eq_ignore_ascii_case("JWT") => {}
+        Some(Json::Text(_)) => {
+            opinion.obstacle("its \"typ\" is not JWT", Fate::Refuses, Fate::NotTried);
+        }
+        Some(_) => opinion.obstacle("its \"typ\" is not a string", Fate::Accepts, Fate::NotTried),
     }
     if header.member("crit").is_some() {
         let what = "its header names extensions (\"crit\"), which a verifier has to know";

@@ -5,11 +5,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::Path;
 
 use super::compact::{BadMember, Claims, Compact, Header, Malformed};
 use crate::keys::Algorithm;
 use crate::keys::format::VerifyingKey;
 use crate::policy::Policy;
+use crate::report::Problem;
 use crate::wire::{Code, Refusal, shorten};
 
 /// The keys whose tokens are accepted, each under a name of its own.
@@ -25,12 +27,16 @@ pub struct KidTwice {
     pub kid: String,
 }
 
-impl fmt::Display for KidTwice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "two different keys have the kid {:?}; give each key a kid of its own",
-            self.kid
+impl KidTwice {
+    /// The problem that this is for the file that the second key came from.
+    pub fn at(&self, path: &Path) -> Problem {
+        Problem::at(
+            path,
+            format!(
+                "another key with the kid {:?} is known already",
+                shorten(&self.kid)
+            ),
+            "give each key a kid of its own",
         )
     }
 }

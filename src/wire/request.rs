@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Code, Refusal, VERSION, line, shorten};
+use super::{Code, Exposition, Refusal, VERSION, line, shorten};
 
 /// What a caller asks for: `{"v":1,"op":"issue","lifespan":600}`.
 ///
@@ -26,6 +26,34 @@ pub enum Request {
     Whoami,
     /// Is anybody there.
     Ping,
+    /// How the daemon is. For administrators, as are those that follow.
+    Status,
+    /// Who holds tokens. Of themselves everybody may ask.
+    Sessions {
+        /// Only this user.
+        user: Option<String>,
+        /// Only those with a uid above this one: where an answer ended.
+        after: Option<u32>,
+    },
+    /// No more tokens for a user.
+    Block {
+        /// The account's name.
+        user: String,
+        /// For how long, in seconds; none lasts until it's lifted.
+        duration: Option<u64>,
+        /// Why, for administrators to read.
+        reason: Option<String>,
+    },
+    /// Lifts a user's blocks.
+    Unblock {
+        /// The account's name, as it is or as it was blocked, or its uid.
+        user: String,
+    },
+    /// What the daemon has counted.
+    Metrics {
+        /// The form of the text.
+        format: Exposition,
+    },
 }
 
 /// A lifespan as it stands in a request: a number of seconds, or a word such
@@ -80,15 +108,20 @@ impl<'de> Deserialize<'de> for LifespanWord {
 
 /// The operations that this daemon knows, each with the fields that it takes
 /// beside `v` and `op`.
-const OPERATIONS: [(&str, &[&str]); 4] = [
+const OPERATIONS: [(&str, &[&str]); 9] = [
     ("issue", &["lifespan", "for"]),
     ("whoami", &[]),
     ("jwks", &[]),
     ("ping", &[]),
+    ("status", &[]),
+    ("sessions", &["user", "after"]),
+    ("block", &["user", "duration", "reason"]),
+    ("unblock", &["user"]),
+    ("metrics", &["format"]),
 ];
 
 /// The fields that hold a string, if anything.
-const TEXTS: [&str; 1] = ["for"];
+const TEXTS: [&str; 4] = ["for", "user", "reason", "format"];
 
 /// The shape of a request on the wire: every field of every operation.
 #[derive(Default, Serialize, Deserialize)]
@@ -101,6 +134,16 @@ struct Frame<'a> {
     lifespan: Option<LifespanWord>,
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     target: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    after: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    duration: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    format: Option<Exposition>,
 }
 
 impl Frame<'_> {
@@ -109,6 +152,11 @@ impl Frame<'_> {
         [
             ("lifespan", self.lifespan.is_some()),
             ("for", self.target.is_some()),
+            ("user", self.user.is_some()),
+            ("after", self.after.is_some()),
+            ("duration", self.duration.is_some()),
+            ("reason", self.reason.is_some()),
+            ("format", self.format.is_some()),
         ]
         .into_iter()
         .filter_map(|(name, is_there)| is_there.then_some(name))
@@ -123,22 +171,41 @@ impl Request {
             Self::Jwks => "jwks",
             Self::Whoami => "whoami",
             Self::Ping => "ping",
+            Self::Status => "status",
+            Self::Sessions { .. } => "sessions",
+            Self::Block { .. } => "block",
+            Self::Unblock { .. } => "unblock",
+            Self::Metrics { .. } => "metrics",
         }
+    }
+
+    /// Is it one of administrators'.
+    pub const fn is_administrative(&self) -> bool {
+        matches!(
+            self,
+            Self::Status
+                | Self::Sessions { .. }
+                | Self::Block { .. }
+                | Self::Unblock { .. }
+                | Self::Metrics { .. }
+        )
     }
 
     /// The lifespan that is asked for, where one is.
     pub const fn lifespan(&self) -> Option<&LifespanWord> {
         match self {
             Self::Issue { lifespan, .. } => lifespan.as_ref(),
-            Self::Jwks | Self::Whoami | Self::Ping => None,
+            _ => None,
         }
     }
 
-    /// The user whom a service asks for.
+    /// The user whom it's about, where that isn't the caller.
     pub fn target(&self) -> Option<&str> {
         match self {
             Self::Issue { target, .. } => target.as_deref(),
-            Self::Jwks | Self::Whoami | Self::Ping => None,
+            Self::Sessions { user, .. } => user.as_deref(),
+            Self::Block { user, .. } | Self::Unblock { user } => Some(user),
+            Self::Jwks | Self::Whoami | Self::Ping | Self::Status | Self::Metrics { .. } => None,
         }
     }
 
@@ -163,6 +230,9 @@ impl Request {
                 "the operation {op} takes no field \"{stray}\""
             )));
         }
+        let needed = |user: Option<String>| {
+            user.ok_or_else(|| malformed(&format!("the operation {op} needs the field \"user\"")))
+        };
         Ok(match op {
             "issue" => Self::Issue {
                 lifespan: frame.lifespan,
@@ -171,6 +241,22 @@ impl Request {
             "whoami" => Self::Whoami,
             "jwks" => Self::Jwks,
             "ping" => Self::Ping,
+            "status" => Self::Status,
+            "sessions" => Self::Sessions {
+                user: frame.user,
+                after: frame.after,
+            },
+            "block" => Self::Block {
+                user: needed(frame.user)?,
+                duration: frame.duration,
+                reason: frame.reason,
+            },
+            "unblock" => Self::Unblock {
+                user: needed(frame.user)?,
+            },
+            "metrics" => Self::Metrics {
+                format: frame.format.unwrap_or_default(),
+            },
             other => return Err(unknown_operation(other)),
         })
     }
@@ -188,7 +274,30 @@ impl Request {
                 target: target.clone(),
                 ..bare
             },
-            Self::Jwks | Self::Whoami | Self::Ping => bare,
+            Self::Jwks | Self::Whoami | Self::Ping | Self::Status => bare,
+            Self::Sessions { user, after } => Frame {
+                user: user.clone(),
+                after: *after,
+                ..bare
+            },
+            Self::Block {
+                user,
+                duration,
+                reason,
+            } => Frame {
+                user: Some(user.clone()),
+                duration: *duration,
+                reason: reason.clone(),
+                ..bare
+            },
+            Self::Unblock { user } => Frame {
+                user: Some(user.clone()),
+                ..bare
+            },
+            Self::Metrics { format } => Frame {
+                format: (*format != Exposition::default()).then_some(*format),
+                ..bare
+            },
         };
         line(&frame, 128)
     }

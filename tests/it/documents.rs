@@ -297,6 +297,11 @@ fn the_protocol_page_has_answers_as_the_daemon_writes_them() {
             Request::Whoami => again::<Standing>(&answer),
             Request::Jwks => again::<JwkSet>(&answer),
             Request::Ping => again::<Pong>(&answer),
+            Request::Status => again::<wire::Status>(&answer),
+            Request::Sessions { .. } => again::<wire::Sessions>(&answer),
+            Request::Block { .. } => again::<wire::Blocked>(&answer),
+            Request::Unblock { .. } => again::<wire::Unblocked>(&answer),
+            Request::Metrics { .. } => again::<wire::Metrics>(&answer),
         };
         assert_eq!(String::from_utf8(written), Ok(answer + "\n"));
     }
@@ -343,6 +348,19 @@ fn the_page_of_slurm_tokenctl_tells_of_every_option_and_no_other() {
         "jwks build",
         "jwks merge",
         "jwks lint",
+        "token sign",
+        "token verify",
+        "token inspect",
+        "rotate status",
+        "rotate prepare",
+        "rotate activate",
+        "rotate retire",
+        "rotate now",
+        "status",
+        "sessions",
+        "block",
+        "unblock",
+        "metrics",
     ] {
         assert!(page.contains(&format!(".Cm {command}\n")), "{command}");
         let help = std::process::Command::new(env!("CARGO_BIN_EXE_slurm-tokenctl"))

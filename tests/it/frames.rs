@@ -4,7 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 use slurm_tokend::keys::jwks::JwkSet;
-use slurm_tokend::wire::{self, Issued, Pong, Request, Standing};
+use slurm_tokend::wire::{
+    self, Blocked, Issued, Metrics, Pong, Request, Sessions, Standing, Status, Unblocked,
+};
 
 /// The lines of a recording after this mark.
 fn lines<'r>(recording: &'r str, mark: &str) -> Vec<&'r str> {
@@ -58,4 +60,29 @@ fn frames_of_jwks_are_read_and_written_as_recorded() {
 #[test]
 fn frames_of_ping_are_read_and_written_as_recorded() {
     read_and_written_again::<Pong>("ping", include_str!("../frames/ping"));
+}
+
+#[test]
+fn frames_of_status_are_read_and_written_as_recorded() {
+    read_and_written_again::<Status>("status", include_str!("../frames/status"));
+}
+
+#[test]
+fn frames_of_sessions_are_read_and_written_as_recorded() {
+    read_and_written_again::<Sessions>("sessions", include_str!("../frames/sessions"));
+}
+
+#[test]
+fn frames_of_block_are_read_and_written_as_recorded() {
+    read_and_written_again::<Blocked>("block", include_str!("../frames/block"));
+}
+
+#[test]
+fn frames_of_unblock_are_read_and_written_as_recorded() {
+    read_and_written_again::<Unblocked>("unblock", include_str!("../frames/unblock"));
+}
+
+#[test]
+fn frames_of_metrics_are_read_and_written_as_recorded() {
+    read_and_written_again::<Metrics>("metrics", include_str!("../frames/metrics"));
 }

@@ -324,11 +324,13 @@ fn an_entry_is_named_as_asked() {
 }
 
 #[test]
-fn a_thumbprint_in_place_of_the_files_name_is_pointed_out() {
+fn a_kid_other_than_the_files_name_is_pointed_out() {
     let keys = Keys::with(&["login1.pem"]);
     let told = words(&keys.ctl("jwks build login1.pem"));
+    let thumbprint = keys.prints("key kid login1.pem");
+    let kid = thumbprint.trim_end();
     assert!(
-        told.contains("login1.pem: its kid here is its thumbprint"),
+        told.contains(&format!("login1.pem: its kid here is {kid};")),
         "{told}"
     );
     assert_eq!(
@@ -359,9 +361,25 @@ fn with_the_daemons_configuration_the_kid_is_that_of_its_tokens() {
 fn a_directory_gives_its_pem_files_and_nothing_that_a_crash_left() {
     let keys = Keys::with(&["b.pem", "a.pem", ".c.pem.unfinished-0", ".d.pem"]);
     keys.put("e.key", "0123456789abcdef0123456789abcdef");
+    keys.put("notes", "");
+    fs::create_dir(keys.path("old.pem")).unwrap();
     assert_eq!(kids(&keys.set("jwks build --kid-from-name .")), ["a", "b"]);
+    let told = words(&keys.ctl("jwks build --kid-from-name ."));
+    for (name, why) in [
+        (".c.pem.unfinished-0", "a crash left this unfinished file"),
+        (".d.pem", "this file is hidden"),
+        ("e.key", "an HS256 key has no public half"),
+        ("notes", "its name ends otherwise"),
+        ("old.pem", "this is a directory"),
+    ] {
+        assert!(told.contains(&format!("./{name}: {why}")), "{told}");
+    }
+    assert_eq!(told.lines().count(), 5, "{told}");
     fs::create_dir(keys.path("empty")).unwrap();
-    assert!(keys.fails("jwks build empty").contains("no *.pem file"));
+    assert!(
+        keys.fails("jwks build empty")
+            .contains("no *.pem or *.jwk file")
+    );
 }
 
 #[test]

@@ -8,7 +8,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod administration;
 mod audit;
+mod blocking;
 mod client;
 mod crowd;
 mod directory;
@@ -17,15 +19,20 @@ mod frames;
 mod hostile;
 mod identity;
 mod jwt;
+mod keep;
 mod keys;
 mod limits;
 mod node;
 mod peer;
 mod private_host;
+mod python;
 mod readme;
 mod reloading;
 mod rotating;
+mod run;
 mod slurm;
 mod starting;
 mod state;
 mod stopping;
+mod tokens;
+mod waiting;

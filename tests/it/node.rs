@@ -104,7 +104,12 @@ static RECORDS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// The audit records of one daemon, so far.
 pub fn records(daemon: &Daemon) -> Vec<String> {
-    let ident = format!("slurm-tokend[{}]: ", daemon.pid());
+    records_of(daemon.pid())
+}
+
+/// The audit records of a process, so far.
+pub fn records_of(pid: u32) -> Vec<String> {
+    let ident = format!("slurm-tokend[{pid}]: ");
     let records = RECORDS.lock().unwrap();
     records
         .iter()

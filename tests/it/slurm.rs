@@ -5,7 +5,9 @@
 //! So a token that is accepted was signed by that algorithm and that key.
 
 mod bed;
+mod inspect;
 mod lint;
+mod rotation;
 
 use std::path::PathBuf;
 use std::process::Output;
@@ -18,7 +20,7 @@ use crate::node::{ALICE, BOB, Daemon, User, build_jwks, generate_key, publish, u
 
 /// A daemon, and a Slurm that knows its key.
 pub struct Site {
-    key: PathBuf,
+    pub key: PathBuf,
     pub daemon: Daemon,
     pub bed: Bed,
 }
@@ -34,7 +36,7 @@ pub static RS256: LazyLock<Site> = LazyLock::new(|| {
     }
 });
 
-static HS256: LazyLock<Site> = LazyLock::new(|| {
+pub static HS256: LazyLock<Site> = LazyLock::new(|| {
     let key = generate_key("HS256", "hs256.key");
     let daemon = Daemon::start("hs256", "HS256", &key);
     let bed = Bed::up(Some(&key), None);

@@ -2,9 +2,6 @@
 
 use crate::keys::Kid;
 
-/// A day of the calendar: year, month and day.
-pub(super) type Day = (i32, u8, u8);
-
 /// The name without the date at its end: `login1` of `login1-2026-11`, and of
 /// `login1-2026-11-25` and `login1-2026-11-25-2`.
 pub(super) fn stem(name: &str) -> &str {
@@ -18,14 +15,14 @@ pub(super) fn is_later(kid: &Kid, present: &Kid) -> bool {
     stem == other && date > before
 }
 
-/// A name for the key after `name`: with the month, or with the day too where
+/// A name for the key after `name`, made `today`, which is written as
+/// `2026-11-25`: with the month, or with the day too where
 /// that one is taken or past, or with a number. None where all are, as when the
 /// clock is behind the present key.
-pub(super) fn next(name: &str, today: Day, taken: impl Fn(&str) -> bool) -> Option<String> {
+pub(super) fn next(name: &str, today: &str, taken: impl Fn(&str) -> bool) -> Option<String> {
     let (stem, before) = split(name);
-    let (year, month, day) = today;
-    let by_month = format!("{stem}-{year:04}-{month:02}");
-    let by_day = format!("{by_month}-{day:02}");
+    let by_month = format!("{stem}-{}", today.rsplit_once('-')?.0);
+    let by_day = format!("{stem}-{today}");
     let numbered = (2..100).map(|number| format!("{by_day}-{number}"));
     [by_month, by_day.clone()]
         .into_iter()
@@ -66,7 +63,7 @@ fn split(name: &str) -> (&str, Vec<u16>) {
 mod tests {
     use super::*;
 
-    const TODAY: Day = (2026, 11, 5);
+    const TODAY: &str = "2026-11-05";
 
     #[test]
     fn the_stem_is_what_stands_before_a_date() {

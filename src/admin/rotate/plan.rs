@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::admin::calendar;
+use crate::admin::times;
 use crate::keys::Algorithm;
 use crate::state::LatestExp;
 
@@ -138,7 +138,7 @@ impl Standing {
                     format!(
                         "tokens of {} may live: wait until {}",
                         old.kid,
-                        calendar::words(from)
+                        times::utc(from)
                     ),
                     Vec::new(),
                 ),

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
-use super::site::Site;
+use super::node::Node;
 use crate::account;
-use crate::admin::calendar;
+use crate::admin::times;
 use crate::audit::{Event, Outcome};
 use crate::caller::Caller;
 use crate::config::Config;
@@ -80,8 +80,8 @@ enum Answer {
 
 /// A token of the key for the account `user`, whom the policy must not refuse
 /// by name, recorded before anybody has it.
-fn token(site: &Site, key: Arc<SigningKey>, user: &str) -> Result<Zeroizing<String>, Problem> {
-    let config = &site.config;
+fn token(node: &Node, key: Arc<SigningKey>, user: &str) -> Result<Zeroizing<String>, Problem> {
+    let config = &node.config;
     let unknown = |what: String| {
         Problem::new(
             user,
@@ -114,14 +114,12 @@ fn token(site: &Site, key: Arc<SigningKey>, user: &str) -> Result<Zeroizing<Stri
     let issuer = Issuer::new(key, config.issuer.clone(), config.audience.clone());
     let failed = || {
         Problem::at(
-            &site.file,
+            &node.file,
             "no token could be signed for the check",
             "check that the kernel's getrandom works",
         )
     };
-    let mut token = issuer
-        .issue(&grant, calendar::now())
-        .map_err(|_| failed())?;
+    let mut token = issuer.issue(&grant, times::now()).map_err(|_| failed())?;
     let event = Event {
         caller: Caller {
             uid: nix::unistd::getuid().as_raw(),
@@ -139,7 +137,7 @@ fn token(site: &Site, key: Arc<SigningKey>, user: &str) -> Result<Zeroizing<Stri
             rule: grant.ruling(),
         },
     };
-    if let Some(state) = &site.state {
+    if let Some(state) = &node.state {
         state.raise_latest_exp(issuer.key().kid(), token.exp, 0)?;
     }
     record(config, &event)?;
@@ -158,13 +156,13 @@ fn record(config: &Config, event: &Event<'_>) -> Result<(), Problem> {
 
 /// Proves that Slurm accepts tokens of `key`, or says what it did instead.
 pub(super) fn prove(
-    site: &Site,
+    node: &Node,
     key: Arc<SigningKey>,
     judge: &Judge,
     user: &str,
 ) -> Result<(), Problem> {
     let kid = key.kid().clone();
-    let token = token(site, key, user)?;
+    let token = token(node, key, user)?;
     let place = match judge {
         Judge::Rest { url, socket } => socket.clone().unwrap_or_else(|| url.clone()),
         Judge::Ctld(conf) => conf.clone(),

@@ -91,7 +91,12 @@ impl Bed {
         &self.env["SLURM_API"]
     }
 
-    /// Where slurmrestd listens.
+    /// Where slurmrestd listens on loopback.
+    pub fn url(&self) -> &str {
+        &self.env["SLURMRESTD_URL"]
+    }
+
+    /// The Unix socket on which slurmrestd listens.
     pub fn slurmrestd(&self) -> &str {
         &self.env["SLURMRESTD_SOCKET"]
     }

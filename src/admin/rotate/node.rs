@@ -66,7 +66,7 @@ pub(super) struct Old {
 }
 
 /// The keys of a node.
-pub(super) struct Site {
+pub(super) struct Node {
     pub(super) config: Config,
     pub(super) scheme: Scheme,
     /// Where the key that signs is.
@@ -93,7 +93,7 @@ struct Private {
     key: SigningKey,
 }
 
-impl Site {
+impl Node {
     /// Looks at everything. A key that signs and can't be read is a problem of
     /// its own: there is nothing to rotate.
     pub(super) fn look(configuration: &Path, jwks_dir: &Path) -> Result<Self, Problems> {
@@ -121,7 +121,7 @@ impl Site {
             Err(_) if !config.state_dir.exists() => None,
             Err(problem) => return Err(problem.into()),
         };
-        let mut site = Self {
+        let mut node = Self {
             config,
             scheme,
             file,
@@ -136,8 +136,8 @@ impl Site {
             state,
             notes: Vec::new(),
         };
-        site.look_further()?;
-        Ok(site)
+        node.look_further()?;
+        Ok(node)
     }
 
     fn look_further(&mut self) -> Result<(), Problem> {
@@ -324,7 +324,7 @@ fn scheme(config: &Config) -> Result<Scheme, Problem> {
 }
 
 /// The public half of the key, where it has one.
-pub(super) fn public(key: &SigningKey, file: &Path) -> Result<PublicKey, Problem> {
+pub(super) fn public_of(key: &SigningKey, file: &Path) -> Result<PublicKey, Problem> {
     key.public().cloned().ok_or_else(|| {
         Problem::at(
             file,

@@ -1,0 +1,112 @@
+use super::args::Verb;
+
+/// What `--help` prints.
+pub(super) const fn of(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Token => TOKEN,
+        Verb::Run => RUN,
+        Verb::Keep => KEEP,
+        Verb::Whoami => WHOAMI,
+    }
+}
+
+const TOKEN: &str = "\
+Usage: slurm-token [lifespan=LIFESPAN] [username=USER] [OPTION]...
+       slurm-token COMMAND [OPTION]...
+
+Prints a short-lived Slurm token for you as SLURM_JWT=TOKEN.
+
+Commands, each with a --help of its own:
+  run      run a command with a token in its environment
+  keep     keep a file that always holds a valid token
+  whoami   say what the policy of this machine gives you
+
+Options:
+  --lifespan LIFESPAN  how long the token lives: seconds, or a time such as 90s,
+                       30m, 12h, 1h30m, 7d, HH:MM:SS, D-HH:MM; max is as long as
+                       you may. Not given: what the policy gives by default
+  --for USER           a token for this user, where the policy lets you ask
+  --format FORMAT      env     SLURM_JWT=TOKEN (default)
+                       export  export SLURM_JWT=TOKEN, for eval
+                       raw     the token alone
+                       json    an object: token, user, expires_at, kid, jti
+                       header  the HTTP headers, for curl -H @-
+                       curl    the same, for curl -K -
+  --json               the same as --format json
+  --socket PATH        the daemon's socket
+  -M, --cluster NAME   the socket of the daemon for this cluster
+  --wait[=TIME]        while the daemon is away, busy, or says that you ask too
+                       often, ask again for this long (1m)
+  -h, --help           print this
+  -V, --version        print the version
+
+lifespan= and username= mean --lifespan and --for, as with scontrol token.
+SLURM_TOKEND_SOCKET names the socket where no option does.
+
+Examples:
+  export $(slurm-token)
+  eval \"$(slurm-token --lifespan 12h --format export)\"
+  slurm-token run squeue --me
+  slurm-token --format header | curl -H @- http://localhost:6820/slurm/v0.0.38/jobs
+
+Exit status: 0 done, 1 failed, 2 usage, 3 daemon not reached, 4 refused.
+";
+
+const RUN: &str = "\
+Usage: slurm-token run [OPTION]... [--] COMMAND [ARGUMENT]...
+
+Runs a command with a token in its environment, and in no other.
+
+The options of slurm-token --help that say which token and from whom: --lifespan,
+--for, --socket, --cluster, --wait. All that follows COMMAND is the command's own.
+
+Exit status: the command's; 126 it can't be run, 127 there is none of this name;
+without a token as slurm-token --help says.
+
+Examples:
+  slurm-token run squeue --me
+  slurm-token run --lifespan 5m -- ./submit.py --dry-run
+  slurm-token run sh -c 'squeue --me && sinfo'
+";
+
+const KEEP: &str = "\
+Usage: slurm-token keep --file FILE [OPTION]...
+
+Keeps a file that always holds a valid token: written at once, and replaced by a
+new one at four fifths of its life, until SIGTERM or SIGINT.
+
+  --file FILE      the file; only you can read it. Its directory must be one that
+                   nobody else can write to; if it isn't there, it's made
+  --format FORMAT  how the token is written: raw (default), env, export, json,
+                   header, curl; --json is short for --format json
+  --exec COMMAND   run this by sh -c after each renewal, with SLURM_TOKEN_FILE and
+                   SLURM_TOKEN_EXPIRES_AT in its environment
+  --once           write the file once, and end
+
+The options of slurm-token --help that say which token and from whom: --lifespan,
+--for, --socket, --cluster, --wait. While the daemon is away, what is in the file
+stays, and the daemon is asked again and again; --wait matters with --once.
+
+Exit status: 0 ended by a signal, or done with --once; 1 the file can't be written
+or another process keeps it, or with --once the command failed; 2 usage; 3 daemon
+not reached, with --once; 4 refused: at the start, or when nothing valid is left.
+
+Examples:
+  slurm-token keep --file $XDG_RUNTIME_DIR/slurm-token &
+  slurm-token keep --once --lifespan 8h --file ~/.slurm-token
+  systemctl --user enable --now slurm-token-keep
+";
+
+const WHOAMI: &str = "\
+Usage: slurm-token whoami [--json] [--socket PATH | --cluster NAME] [--wait[=TIME]]
+
+Says what the policy of this machine gives you: whether there are tokens, for
+how long, for whom else, and which rule and which key that comes from; with
+--json, which is short for --format json, for programs.
+
+Examples:
+  slurm-token whoami
+  slurm-token whoami --json | jq .max_lifespan
+
+Exit status: 0 done, 1 failed, 2 usage, 3 daemon not reached, 4 refused.
+";
