@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -6,6 +7,7 @@ use std::time::Duration;
 use lexopt::Arg;
 
 use super::ask::Daemon;
+use super::curl::{Call, Line};
 use super::failure::Failure;
 use super::format::Format;
 use super::keep::Keeping;
@@ -20,12 +22,13 @@ pub(super) enum Verb {
     Token,
     Run,
     Keep,
+    Curl,
     Whoami,
 }
 
 impl Verb {
     /// Those that have a word.
-    const NAMED: [Self; 3] = [Self::Run, Self::Keep, Self::Whoami];
+    const NAMED: [Self; 4] = [Self::Run, Self::Keep, Self::Curl, Self::Whoami];
 
     /// The word.
     pub(super) const fn name(self) -> &'static str {
@@ -33,6 +36,7 @@ impl Verb {
             Self::Token => "slurm-token",
             Self::Run => "run",
             Self::Keep => "keep",
+            Self::Curl => "curl",
             Self::Whoami => "whoami",
         }
     }
@@ -58,6 +62,10 @@ pub(super) enum Command {
     Keep {
         asking: Asking,
         keeping: Keeping,
+    },
+    Curl {
+        asking: Asking,
+        call: Call,
     },
     Whoami {
         daemon: Daemon,
@@ -86,16 +94,21 @@ enum Slot {
     File,
     Exec,
     Once,
+    Url,
+    ForceInsecure,
 }
 
 impl Slot {
     /// With which verbs it has a meaning.
     const fn verbs(self) -> &'static [Verb] {
         match self {
-            Self::Lifespan | Self::Target => &[Verb::Token, Verb::Run, Verb::Keep],
+            Self::Lifespan | Self::Target => &[Verb::Token, Verb::Run, Verb::Keep, Verb::Curl],
             Self::Format => &[Verb::Token, Verb::Keep, Verb::Whoami],
-            Self::Socket | Self::Wait => &[Verb::Token, Verb::Run, Verb::Keep, Verb::Whoami],
+            Self::Socket | Self::Wait => {
+                &[Verb::Token, Verb::Run, Verb::Keep, Verb::Curl, Verb::Whoami]
+            }
             Self::File | Self::Exec | Self::Once => &[Verb::Keep],
+            Self::Url | Self::ForceInsecure => &[Verb::Curl],
         }
     }
 }
@@ -113,7 +126,7 @@ enum Takes {
 type Long = (&'static str, Slot, Takes);
 
 /// Every long option but `--help` and `--version`.
-const OPTIONS: [Long; 10] = [
+const OPTIONS: [Long; 12] = [
     ("--lifespan", Slot::Lifespan, Takes::Value),
     ("--for", Slot::Target, Takes::Value),
     ("--format", Slot::Format, Takes::Value),
@@ -124,6 +137,8 @@ const OPTIONS: [Long; 10] = [
     ("--file", Slot::File, Takes::Value),
     ("--exec", Slot::Exec, Takes::Value),
     ("--once", Slot::Once, Takes::Nothing),
+    ("--url", Slot::Url, Takes::Value),
+    ("--force-insecure", Slot::ForceInsecure, Takes::Nothing),
 ];
 
 /// How long `--wait` waits where it doesn't say.
@@ -142,6 +157,9 @@ struct Given {
     file: Option<PathBuf>,
     exec: Option<OsString>,
     once: bool,
+    url: Option<String>,
+    forced: bool,
+    line: Line,
     /// The command that `run` is to run.
     words: Vec<OsString>,
 }
@@ -173,6 +191,8 @@ impl Given {
                 self.socket = Some(Choice::Cluster(cluster));
             }
             "--once" => self.once = true,
+            "--force-insecure" => self.forced = true,
+            "--url" => self.url = Some(word()?),
             "--wait" if value.is_empty() => self.wait = Some(WAIT),
             "--wait" => self.wait = Some(named(name, time(&word()?))?),
             _ if value.is_empty() => return usage(format!("{name} is empty")),
@@ -197,6 +217,38 @@ impl Given {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// What follows `curl`: its words, and among them options of ours, which
+    /// curl doesn't have.
+    fn curl_line(&mut self, mut rest: VecDeque<OsString>) -> Result<Option<Command>, Failure> {
+        while let Some(word) = rest.pop_front() {
+            let text = word.to_str().unwrap_or_default();
+            let (name, value) = match text.split_once('=') {
+                Some((name, value)) => (name, Some(OsString::from(value))),
+                None => (text, None),
+            };
+            let ours = |(own, slot, _): &&Long| *own == name && slot.verbs().contains(&Verb::Curl);
+            match OPTIONS.iter().find(ours).filter(|_| !self.line.is_over) {
+                Some(option) => {
+                    let value = match (option.2, value) {
+                        (Takes::Nothing, Some(_)) => {
+                            return usage(format!("{name} takes no value"));
+                        }
+                        (Takes::Value, None) => rest.pop_front().ok_or_else(|| {
+                            Failure::Usage(format!("missing argument for option '{name}'"))
+                        })?,
+                        (_, value) => value.unwrap_or_default(),
+                    };
+                    self.option(*option, value)?;
+                }
+                None if matches!(text, "-h" | "--help") && !self.line.is_over => {
+                    return Ok(Some(Command::Help(Verb::Curl)));
+                }
+                None => self.line.take(word, &mut rest).map_err(Failure::Usage)?,
+            }
+        }
+        Ok(None)
     }
 
     fn command(self, verb: Verb) -> Result<Command, Failure> {
@@ -242,6 +294,14 @@ impl Given {
                     },
                 }
             }
+            Verb::Curl => Command::Curl {
+                asking,
+                call: Call {
+                    base: self.url,
+                    forced: self.forced,
+                    line: self.line,
+                },
+            },
             Verb::Whoami => Command::Whoami {
                 daemon: asking.daemon,
                 json: only_json(verb, self.format)?,
@@ -279,6 +339,14 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
                     continue;
                 }
                 match (verb, Verb::named(readable)) {
+                    (None, Some(Verb::Curl)) => {
+                        let rest = parser.raw_args().map_err(unreadable)?.collect();
+                        if let Some(help) = given.curl_line(rest)? {
+                            return Ok(help);
+                        }
+                        verb = Some(Verb::Curl);
+                        break;
+                    }
                     (None, Some(named)) => verb = Some(named),
                     (Some(Verb::Run), _) => {
                         given.words.push(word);
@@ -717,6 +785,65 @@ mod tests {
         assert!(complaint(&["keep"]).starts_with("keep needs a file"));
         assert_eq!(complaint(&["keep", "--file="]), "--file is empty");
         assert_eq!(complaint(&["--file=f"]), "--file goes with keep");
+    }
+
+    #[test]
+    fn curls_words_and_ours_may_stand_in_any_order() {
+        for args in [
+            &[
+                "--lifespan=5",
+                "--url",
+                "unix:/s",
+                "-Ma",
+                "curl",
+                "-s",
+                "/x",
+            ][..],
+            &[
+                "curl",
+                "-s",
+                "/x",
+                "--url=unix:/s",
+                "--cluster",
+                "a",
+                "--lifespan",
+                "5",
+            ],
+            &[
+                "-Ma",
+                "lifespan=5",
+                "curl",
+                "--url",
+                "unix:/s",
+                "-s",
+                "--",
+                "/x",
+            ],
+        ] {
+            let Ok(Command::Curl { asking, call }) = command(args) else {
+                panic!("{args:?}")
+            };
+            assert_eq!(asking.lifespan, Some(LifespanWord::Seconds(5)));
+            assert_eq!(asking.daemon.socket, Choice::Cluster("a".parse().unwrap()));
+            assert_eq!(call.base.as_deref(), Some("unix:/s"));
+            let plain = command(&["curl", "-s", "--", "/x"]);
+            let plain = plain.unwrap_or_else(|failure| panic!("{failure:?}"));
+            assert!(matches!(plain, Command::Curl { call: same, .. }
+                if same.line.is_over || same.line == call.line));
+        }
+    }
+
+    #[test]
+    fn what_curl_has_by_the_name_of_ours_is_curls() {
+        let given = command(&["curl", "--json", "{}", "-M", "/x"]);
+        assert!(matches!(given, Ok(Command::Curl { .. })), "{given:?}");
+    }
+
+    #[test]
+    fn after_curl_help_is_ours() {
+        for args in [&["curl", "-h"][..], &["curl", "-s", "--help"]] {
+            assert_eq!(command(args).unwrap(), Command::Help(Verb::Curl));
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub(super) const fn of(verb: Verb) -> &'static str {
         Verb::Token => TOKEN,
         Verb::Run => RUN,
         Verb::Keep => KEEP,
+        Verb::Curl => CURL,
         Verb::Whoami => WHOAMI,
     }
 }
@@ -19,6 +20,7 @@ Prints a short-lived Slurm token for you as SLURM_JWT=TOKEN.
 Commands, each with a --help of its own:
   run      run a command with a token in its environment
   keep     keep a file that always holds a valid token
+  curl     call slurmrestd with a token that only curl and the server see
   whoami   say what the policy of this machine gives you
 
 Options:
@@ -47,7 +49,7 @@ Examples:
   export $(slurm-token)
   eval \"$(slurm-token --lifespan 12h --format export)\"
   slurm-token run squeue --me
-  slurm-token --format header | curl -H @- http://localhost:6820/slurm/v0.0.38/jobs
+  slurm-token curl --url http://localhost:6820 /slurm/v0.0.38/jobs
 
 Exit status: 0 done, 1 failed, 2 usage, 3 daemon not reached, 4 refused.
 ";
@@ -95,6 +97,35 @@ Examples:
   slurm-token keep --file $XDG_RUNTIME_DIR/slurm-token &
   slurm-token keep --once --lifespan 8h --file ~/.slurm-token
   systemctl --user enable --now slurm-token-keep
+";
+
+const CURL: &str = "\
+Usage: slurm-token curl [OPTION]... [CURL OPTION]... PATH|URL
+
+Calls slurmrestd by curl. The token is in no command line and no file, -v and
+--trace tell of everything but the token, and curl's own configuration is not
+read. The answer and the exit status are curl's.
+
+  --url PLACE       where slurmrestd is, for a PATH: http://localhost:6820,
+                    https://host or unix:/run/slurmrestd/slurmrestd.socket.
+                    Not given: what SLURMRESTD_URL says
+  --force-insecure  send the token over the network in clear text, or with curl's
+                    -k to a server that nobody checks. Without, http:// leads to
+                    this machine only
+
+The options of slurm-token --help that say which token and from whom: --lifespan,
+--for, --socket, --cluster, --wait. curl's options are curl's, but those that
+would lead the token somewhere else or write it down are refused: -L, -K, --next,
+--libcurl, --stderr, and without https:// proxies, --resolve and the like.
+
+Exit status: curl's; 127 there is no curl; without a token as slurm-token --help
+says; 2 where curl is not to be called like this.
+
+Examples:
+  export SLURMRESTD_URL=unix:/run/slurmrestd/slurmrestd.socket
+  slurm-token curl /slurm/v0.0.38/jobs
+  slurm-token curl -sS -X DELETE /slurm/v0.0.38/job/42
+  slurm-token curl -v --url https://slurm.example.org /slurm/v0.0.38/ping
 ";
 
 const WHOAMI: &str = "\

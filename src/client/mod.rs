@@ -4,7 +4,7 @@
 //! ```text
 //! args ▶ ask ▶ answer ▶ format ▶ standard output
 //!         │               keep ▶ a file
-//!         │               run ▶ another program
+//!         │               run, curl ▶ another program
 //!         └─▶ failure ▶ terminal ▶ standard error
 //! ```
 //!
@@ -21,6 +21,8 @@ mod ask;
 mod bearer;
 /// The wall clock, and times in words.
 mod clock;
+/// `slurm-token curl`: a request with a token that only curl and the server see.
+mod curl;
 /// Why there is no token, and the exit status that says so.
 mod failure;
 /// The ways to write a token. Pure.
@@ -83,6 +85,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Ok(())
         }
         Command::Keep { asking, keeping } => keep::keep(&asking, &keeping),
+        Command::Curl { asking, call } => curl::curl(&asking, &call),
         Command::Run { asking, words } => Err(run::run(&words, &get(&asking)?)),
         Command::Whoami { daemon, json } => {
             let standing: Standing = daemon.ask(&Request::Whoami)?;

@@ -13,6 +13,7 @@ mod audit;
 mod blocking;
 mod client;
 mod crowd;
+mod curl;
 mod directory;
 mod documents;
 mod frames;

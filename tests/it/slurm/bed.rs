@@ -101,6 +101,11 @@ impl Bed {
         &self.env["SLURMRESTD_SOCKET"]
     }
 
+    /// Where slurmrestd listens on TCP, as a URL.
+    pub fn slurmrestd_url(&self) -> &str {
+        &self.env["SLURMRESTD_URL"]
+    }
+
     /// slurmctld's log, which tells why it refused a token.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.env["SLURMCTLD_LOG"]).unwrap()
