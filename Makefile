@@ -3,13 +3,13 @@
 
 CARGO ?= cargo
 target := $(or $(CARGO_TARGET_DIR),target)
-scripts := tests/demo tests/packages tests/host/private tests/slurm/bed benches/run .ci/run
+scripts := tests/demo tests/packages tests/host/private tests/slurm/bed benches/run .ci/run $(wildcard packaging/completions/bash/*)
 # Tests run as root on a private host, of which nothing is left on this one.
 comma := ,
 as_root := $(if $(filter 0,$(shell id -u)),,'sudo'$(comma) )
 private := target.'cfg(unix)'.runner=[$(as_root)'$(CURDIR)/tests/host/private']
 
-.PHONY: all build demo test check deny bench
+.PHONY: all build demo test check deny bench completions
 
 all: build
 
@@ -39,3 +39,8 @@ deny:
 
 bench:
 	benches/run
+
+# Writes the completions of the shells anew, of what the programs' help says.
+completions:
+	$(CARGO) build --quiet --bins
+	packaging/completions/generate $(target)/debug packaging/completions

@@ -144,6 +144,7 @@ impl JwkArgs {
         let bytes = read_key(file, trust)?;
         let jwk = private_jwk(&bytes, self.kid).map_err(|rejection| rejection.at(file))?;
         store::create_new(&out, jwk.as_slice(), JWK_MODE, trust)?;
+        drop((bytes, jwk));
         say(format_args!(
             "{}: the private key as a JWK. Whoever reads it signs tokens: it belongs into no set \
              (JWKS) and to no other machine",
@@ -172,9 +173,11 @@ impl Generate {
         }
         let (pem, key) = rsa_key(bits, &self.out)?;
         store::create_new(&self.out, pem.as_slice(), KEY_MODE, trust)?;
+        let kid = key.kid().clone();
+        // Nobody knows how long its words wait for their reader.
+        drop((pem, key));
 
         let file = quoted(&self.out);
-        let kid = key.kid();
         say(format_args!(
             "{file}: a new RS256 key of {bits} bits; its kid is {kid}\n\
              Next, name it in /etc/slurm/slurm-tokend.toml:\n  \
@@ -198,6 +201,7 @@ impl Generate {
         }
         let secret = secret(bits / 8, &self.out)?;
         store::create_new(&self.out, secret.as_slice(), KEY_MODE, trust)?;
+        drop(secret);
 
         let kid = self
             .out

@@ -86,7 +86,7 @@ pub(super) fn judge(bytes: &[u8]) -> Vec<Verdict> {
         Ok(json) => json,
         Err(e) => {
             let what = format!("this is not JSON: line {}, column {}", e.line(), e.column());
-            // It takes comments, and commas too many.
+            // It takes comments, commas too many, other quotes, and what follows.
             let fate = Fate::Unsure("dies of most such files when it starts");
             return vec![of_file(fate, NOT_TRIED, what, BUILD)];
         }
@@ -101,6 +101,11 @@ pub(super) fn judge(bytes: &[u8]) -> Vec<Verdict> {
         let what = format!("it holds the private part of a key (member \"{member}\")");
         let remedy = "treat this key as stolen: replace it, and remove its entry everywhere";
         verdicts.push(of_file(Fate::Accepted, NOT_TRIED, what, remedy));
+    }
+    if matches!(json, Json::Number(_) | Json::Bool(_) | Json::Null) {
+        let what = "it is a number, a truth value or null".into();
+        verdicts.push(of_file(Fate::Dies, NOT_TRIED, what, BUILD));
+        return verdicts;
     }
     let entries = match json.member("keys") {
         Some(Json::Array(entries)) => entries.as_slice(),
@@ -169,8 +174,8 @@ pub(super) fn judge_mode(mode: u32, owner: u32, slurm_uid: Option<u32>) -> Optio
 }
 
 /// It looks at `alg` first, and at nothing more where that isn't RS256; not at
-/// `kty` nor `use`. It dies of a missing kid, and of a number that is missing
-/// or of which nothing can be read.
+/// `kty` nor `use`. It dies of a missing kid, and of a number that is missing,
+/// no string, or without a byte.
 fn by_22_05(entry: &Json) -> Fate {
     if !entry
         .text("alg")
@@ -184,18 +189,25 @@ fn by_22_05(entry: &Json) -> Fate {
     {
         return Fate::Dies;
     }
-    if entry.text("kid").is_none() {
-        return Fate::Unsure("knows it by another name");
-    }
-    let [Some(n), Some(e)] = ["n", "e"].map(|member| entry.text(member)) else {
-        return Fate::Unsure("dies of it or ignores it");
+    let [Some(n), Some(e)] = ["n", "e"].map(|member| entry.text(member).map(lenient)) else {
+        return Fate::Dies;
     };
-    if n.is_empty() || e.is_empty() {
+    if [&n, &e]
+        .iter()
+        .any(|number| number.as_ref().is_some_and(Vec::is_empty))
+    {
         return Fate::Dies;
     }
-    match (lenient(n), lenient(e)) {
+    let fate = match (n, e) {
         (Some(n), Some(e)) => by_size(&PublicKey::from_components(&n, &e)),
-        _ => Fate::Unsure("dies of it or ignores it"),
+        _ => Fate::Ignored,
+    };
+    match entry.member("kid") {
+        Some(Json::Text(_)) => fate,
+        Some(Json::Number(_) | Json::Bool(_)) if fate == Fate::Accepted => {
+            Fate::Unsure("knows it by another name")
+        }
+        _ => Fate::Ignored,
     }
 }
 
@@ -217,10 +229,12 @@ fn by_26_05(entry: &Json) -> Fate {
         && (is("alg", "RS256") || lacks("alg"))
         && (is("use", "sig") || lacks("use"));
     match ["kid", "n", "e"].map(|member| entry.text(member)) {
-        [Some(_), Some(n), Some(e)] if usual => match by_size(&public_key(n, e)) {
-            Fate::Accepted => Fate::Accepted,
-            _ => NOT_TRIED,
-        },
+        [Some(kid), Some(n), Some(e)] if usual && !kid.is_empty() => {
+            match by_size(&public_key(n, e)) {
+                Fate::Accepted => Fate::Accepted,
+                _ => NOT_TRIED,
+            }
+        }
         _ => NOT_TRIED,
     }
 }
@@ -250,6 +264,12 @@ fn finding(entry: &Json) -> Option<(String, &'static str)> {
             ));
         }
     }
+    if entry.text("kid") == Some("") {
+        return Some((
+            "its \"kid\" is empty".into(),
+            "give it a name with: slurm-tokenctl jwks build --kid KID FILE",
+        ));
+    }
     for (member, wanted) in [("kty", "RSA"), ("alg", "RS256"), ("use", "sig")] {
         if entry.member(member).is_some() && entry.text(member) != Some(wanted) {
             return Some((
@@ -269,21 +289,25 @@ fn finding(entry: &Json) -> Option<(String, &'static str)> {
     }
 }
 
-/// A number as Slurm 22.05 reads it: with padding, in either alphabet, and
-/// with white space.
+/// A number as Slurm 22.05 reads it: in either alphabet, and what belongs to
+/// neither is skipped. None where a character is left over, which makes
+/// another number.
 fn lenient(text: &str) -> Option<Vec<u8>> {
     let config = GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone)
         .with_decode_allow_trailing_bits(true);
     let text: String = text
         .chars()
-        .filter(|c| !c.is_ascii_whitespace())
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '-' | '_'))
         .map(|c| match c {
             '+' => '-',
             '/' => '_',
             c => c,
         })
         .collect();
+    if text.len() == 1 {
+        return Some(Vec::new());
+    }
     GeneralPurpose::new(&URL_SAFE, config).decode(text).ok()
 }
 

@@ -25,7 +25,8 @@ pub(super) enum Command {
     ///
     /// The policy's limits of lifespans and of who may ask don't bind root
     /// here. Whom no token may name does: a name that slurmctld would take for
-    /// somebody else, root, SlurmUser, and whom deny_users lists.
+    /// somebody else, root, SlurmUser, whom deny_users lists and whom this
+    /// node's daemon has blocked.
     Sign(sign::Sign),
     /// Say whether a token is genuine and valid
     ///

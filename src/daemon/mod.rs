@@ -10,7 +10,7 @@
 mod administer;
 mod admit;
 mod attendants;
-mod blocks;
+pub(crate) mod blocks;
 mod connection;
 pub(crate) mod directory;
 pub(crate) mod engine;

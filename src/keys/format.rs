@@ -796,6 +796,9 @@ fn spki(n: &[u8], e: &[u8]) -> Result<Vec<u8>, Rejection> {
 #[cfg(test)]
 mod tests {
     use std::process::Command;
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -1191,6 +1194,55 @@ mod tests {
             "SigningKey { kid: Kid(\"login1\"), algorithm: Hs256, .. } \
              VerifyingKey { kid: \"login1\", algorithm: Hs256, .. }"
         );
+    }
+
+    /// What may pass for a key: noise, noise in PEM, JSON, and a sound key with
+    /// a piece of noise in it.
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        static KEY: LazyLock<Vec<u8>> = LazyLock::new(|| Made::by(&[RSA]).file("key"));
+        const LABELS: &[&str] = &[
+            "PRIVATE KEY",
+            "RSA PRIVATE KEY",
+            "PUBLIC KEY",
+            "RSA PUBLIC KEY",
+            "CERTIFICATE",
+            "EC PARAMETERS",
+        ];
+        let pem = (prop::sample::select(LABELS), any::<Vec<u8>>()).prop_map(|(label, der)| {
+            let body = STANDARD.encode(der);
+            format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n").into_bytes()
+        });
+        let json = r#"\{"(kty|keys|n|e|d)":[\[\]{}"0-9A-Za-z:,.-]{0,30}\}?"#;
+        let changed = (any::<prop::sample::Index>(), any::<[u8; 4]>()).prop_map(|(at, noise)| {
+            let mut key = KEY.clone();
+            let at = at.index(key.len() - noise.len());
+            key.splice(at..at + noise.len(), noise);
+            key
+        });
+        prop_oneof![
+            any::<Vec<u8>>(),
+            pem,
+            json.prop_map(String::into_bytes),
+            changed
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_crash_a_reader_of_keys(bytes in bytes()) {
+            let _ = PublicKey::read(&bytes);
+            let _ = JwkSet::parse(&bytes);
+            let secret = SecretBytes::new(bytes.clone());
+            let _ = jwk::private_jwk(&secret, None);
+            let _ = public_half(&secret);
+            if let Ok(key) = signing_key(&secret, Algorithm::Rs256, None) {
+                // Whatever is read can sign, and its signature is good.
+                let signature = URL_SAFE_NO_PAD.encode(key.sign(b"message").unwrap());
+                prop_assert!(key.verifying().verifies(b"message", &signature));
+            }
+            let is_secret = signing_key(&secret, Algorithm::Hs256, Kid::new("a")).is_ok();
+            prop_assert!(!is_secret || bytes.len() >= MIN_SECRET);
+        }
     }
 
     #[test]

@@ -156,7 +156,7 @@ fn judge_header(opinion: &mut Opinion, header: &Json) {
         let what = "its \"alg\" is not in capital letters";
         opinion.obstacle(what, Fate::Accepts, Fate::NotTried);
     }
-    if signed_with_rsa && text("kid").is_empty() {
+    if signed_with_rsa && last_text(header, "kid").is_none() {
         opinion.refused_by_both(
             "its header names no key (\"kid\"), which RS256 needs: \"no kid in credential\"",
         );
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn rs256_needs_a_kid_and_hs256_does_not() {
-        for kid in [json!(null), json!(1), json!("")] {
+        for kid in [json!(null), json!(1)] {
             let of = |alg| fates(&judged(&json!({"alg": alg, "kid": kid}), &json!({})));
             assert_eq!(of("RS256"), BOTH_REFUSE, "{kid}");
             assert_eq!(of("HS256"), BOTH_ACCEPT, "{kid}");

@@ -374,6 +374,20 @@ pub fn stdout(output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Runs a command with this standard input; which process it was, and what
+/// came of it.
+pub fn run_with(command: &mut Command, input: &[u8]) -> (u32, Output) {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may have ended before it read anything.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    (child.id(), child.wait_with_output().unwrap())
+}
+
 fn mkdir(path: &str) {
     fs::create_dir_all(path).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();

@@ -2,16 +2,17 @@
 //! others' tokens.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::LazyLock;
 
 use serde_json::Value;
 
 use crate::jwt::Jwt;
-use crate::node::{ALICE, Daemon, User, generate_key, install, records_of, stdout, until};
+use crate::node::{
+    ALICE, Daemon, User, generate_key, install, records_of, run_with, stdout, until,
+};
 
 static RSA: LazyLock<PathBuf> = LazyLock::new(|| generate_key("RS256", "tokens.pem"));
 static SECRET: LazyLock<PathBuf> = LazyLock::new(|| generate_key("HS256", "tokens.key"));
@@ -49,16 +50,7 @@ impl Done {
 /// Runs a command with this standard input.
 fn run(command: &mut Command, input: &[u8]) -> Done {
     install();
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let pid = child.id();
-    // It may have failed before it read anything.
-    let _ = child.stdin.take().unwrap().write_all(input);
-    let output = child.wait_with_output().unwrap();
+    let (pid, output) = run_with(command, input);
     Done { pid, output }
 }
 
@@ -257,6 +249,24 @@ fn the_configuration_gives_key_kid_issuer_and_whom_it_denies() {
         denied.contains("The policy denies tokens to bob"),
         "{denied}"
     );
+}
+
+#[test]
+fn root_signs_for_nobody_who_is_blocked_on_the_node() {
+    let daemon = Daemon::start("sign-blocked", "RS256", &RSA);
+    let socket = daemon.socket().to_str().unwrap();
+    let config = Daemon::configuration_of("sign-blocked");
+    let sign = |sun| {
+        let config = config.to_str().unwrap();
+        ctl(&["token", "sign", "--sun", sun, "--config", config], b"")
+    };
+    ctl(&["block", "--socket", socket, "alice"], b"").prints();
+    let blocked = sign("alice");
+    blocked.fails();
+    assert!(blocked.records(1)[0].ends_with("code=blocked"));
+    sign("bob").prints();
+    ctl(&["unblock", "--socket", socket, "alice"], b"").prints();
+    sign("alice").prints();
 }
 
 #[test]

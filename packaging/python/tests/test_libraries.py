@@ -4,6 +4,7 @@ are ours: the Slurm of the tests does neither."""
 import asyncio
 import contextlib
 import io
+import threading
 import unittest
 from unittest import mock
 
@@ -231,11 +232,10 @@ class WithAsyncHttpx(WithHttpx):
         def slow(connection):
             asked.append(True)
             connection.makefile("rb").read()
-            while not went_on:
-                pass
+            went_on.wait()
             connection.sendall(issued())
 
-        went_on = []
+        went_on = threading.Event()
         web = self.web(lambda *_: (200, {}, b"done"))
 
         async def call(auth):
@@ -243,7 +243,7 @@ class WithAsyncHttpx(WithHttpx):
                 answer = asyncio.ensure_future(client.get(web.url + "/a"))
                 while not asked:
                     await asyncio.sleep(0.001)
-                went_on.append(True)
+                went_on.set()
                 return await answer
 
         with Daemon(slow) as daemon:

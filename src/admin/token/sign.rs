@@ -14,6 +14,7 @@ use crate::admin::{Failure, print, say};
 use crate::audit::{Event, Form, Outcome, Receiver, Recorder, SYSLOG_SOCKET, Syslog};
 use crate::caller::Caller;
 use crate::config::KeySource;
+use crate::daemon::blocks::Keeper;
 use crate::daemon::directory::look_up_names;
 use crate::daemon::{engine, unix_now};
 use crate::issue::{IssueError, Issuer, Token};
@@ -22,7 +23,7 @@ use crate::keys::format::{SigningKey, signing_key};
 use crate::keys::{Algorithm, Kid};
 use crate::policy::Grant;
 use crate::report::Problem;
-use crate::state::StateDir;
+use crate::state::{Found, StateDir};
 use crate::token::lifespan::Asked;
 use crate::token::moment::{Away, Utc};
 use crate::wire::{Code, Issued, Refusal};
@@ -73,7 +74,9 @@ impl Sign {
         let site = Site::read(self.config.as_deref(), slurm_user)?;
         let issuer = self.issuer(&site)?;
         let record = Record::open(&self, site.config.audit.format)?;
-        let grant = match self.decide(&site)? {
+        let state = state_of(&site)?;
+        let blocks = Keeper::of(&state)?;
+        let grant = match self.decide(&site, &blocks)? {
             Ok(grant) => grant,
             Err(refusal) => return Err(record.refused(&refusal)?.into()),
         };
@@ -81,11 +84,13 @@ impl Sign {
         let token = issuer
             .issue(&grant, now)
             .map_err(|error| unsigned(&error))?;
-        let kid = issuer.key().kid();
+        let kid = issuer.key().kid().clone();
+        // Nobody knows how long the token waits for its reader.
+        drop(issuer);
         // Before anybody has the token: a key goes only after its last one.
-        state_of(&site)?.raise_latest_exp(kid, token.exp, 0)?;
-        record.granted(&grant, &token, kid)?;
-        self.hand_over(&site, &grant, token, kid, now)
+        state.open()?.raise_latest_exp(&kid, token.exp, 0)?;
+        record.granted(&grant, &token, &kid)?;
+        self.hand_over(&site, &grant, token, &kid, now)
     }
 
     /// The key to sign with, which has signed once and whose signature was good.
@@ -139,8 +144,8 @@ impl Sign {
         signing_key(&bytes, algorithm, kid).map_err(|rejection| rejection.at(path))
     }
 
-    /// What the policy says to root's wish.
-    fn decide(&self, site: &Site) -> Result<Result<Grant, Refusal>, Problem> {
+    /// What the policy and the node's blocks say to root's wish.
+    fn decide(&self, site: &Site, blocks: &Keeper) -> Result<Result<Grant, Refusal>, Problem> {
         let policy = &site.config.policy;
         if let Err(refusal) = policy.judge(&self.sun) {
             return Ok(Err(refusal));
@@ -154,9 +159,14 @@ impl Sign {
         let account: Option<Account> = account::by_name(&self.sun, policy.identity_claims)
             .map_err(|errno| no_directory(&self.sun, errno))?;
         Ok(match account {
-            Some(account) => {
-                policy.decide_for_root(&names, &account, self.lifespan.unwrap_or(Asked::Default))
-            }
+            Some(account) => match blocks.refusal(account.uid, &account.name) {
+                Some(blocked) => Err(blocked),
+                None => policy.decide_for_root(
+                    &names,
+                    &account,
+                    self.lifespan.unwrap_or(Asked::Default),
+                ),
+            },
             None => Err(Refusal::new(
                 Code::UnknownUser,
                 format!("There is no account {} on this machine.", self.sun),
@@ -208,12 +218,12 @@ impl Sign {
     }
 }
 
-/// The daemon's state directory, made where it's missing.
-fn state_of(site: &Site) -> Result<StateDir, Problem> {
+/// The daemon's state directory.
+fn state_of(site: &Site) -> Result<Found, Problem> {
     let config = &site.config;
     let user = nix::unistd::User::from_name(&config.user)
         .map_err(|errno| no_directory(&config.user, errno))?;
-    StateDir::find(&config.state_dir, user.map(|user| (user.uid, user.gid)))?.open()
+    StateDir::find(&config.state_dir, user.map(|user| (user.uid, user.gid)))
 }
 
 fn unsigned(error: &IssueError) -> Problem {

@@ -1,9 +1,8 @@
 //! What `slurm-tokenctl token inspect` says of Slurm 22.05, Slurm 22.05 does.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -11,18 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::{HS256, RS256, Site};
-
-/// Runs a command on these bytes.
-fn piped(command: &mut Command, input: &[u8]) -> Output {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    child.wait_with_output().unwrap()
-}
+use crate::node::run_with;
 
 /// A token of these texts as they stand, signed by openssl with a site's key.
 fn signed(site: &Site, header: &str, claims: &str) -> String {
@@ -46,7 +34,7 @@ fn signed(site: &Site, header: &str, claims: &str) -> String {
             &format!("hexkey:{}", hex.concat()),
         ]);
     }
-    let signature = piped(&mut openssl, input.as_bytes()).stdout;
+    let signature = run_with(&mut openssl, input.as_bytes()).1.stdout;
     assert!(!signature.is_empty());
     format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
@@ -54,7 +42,7 @@ fn signed(site: &Site, header: &str, claims: &str) -> String {
 /// What inspect says of a token.
 fn said(token: &str) -> Value {
     let mut inspect = Command::new(env!("CARGO_BIN_EXE_slurm-tokenctl"));
-    let output = piped(
+    let (_, output) = run_with(
         inspect.args(["token", "inspect", "--json"]),
         token.as_bytes(),
     );
@@ -123,7 +111,6 @@ fn slurmctld_does_with_a_header_what_inspect_says() {
         (&*RS256, json!({"alg": "rs256"}), true),
         (&*RS256, json!({"kid": null}), false),
         (&*RS256, json!({"kid": 1}), false),
-        (&*RS256, json!({"kid": ""}), false),
     ] {
         let token = signed(
             site,

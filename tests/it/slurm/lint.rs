@@ -56,7 +56,18 @@ fn slurmctld_does_with_an_entry_what_lint_says() {
         ("accepts it", changed("alg", json!("rs256"))),
         ("accepts it", changed("n", json!(format!("{n}==")))),
         ("accepts it", changed("d", json!("AQAB"))),
+        (
+            "accepts it",
+            changed("n", json!(format!("{} {}", &n[..9], &n[9..]))),
+        ),
+        ("accepts it", changed("e", json!("=A!Q A\u{e9}B"))),
         ("ignores it", without("alg")),
+        ("ignores it", changed("kid", json!(null))),
+        ("ignores it", changed("kid", json!([]))),
+        ("ignores it", changed("e", json!("AQABA"))),
+        ("ignores it", json!({ "keys": [1, null, "x", []] })),
+        ("ignores it", json!([sound])),
+        ("ignores it", sound.clone()),
         ("ignores it", changed("alg", json!("RS512"))),
         ("ignores it", changed("e", json!("AQ"))),
         ("ignores it", json!({ "keys": [] })),
@@ -66,6 +77,12 @@ fn slurmctld_does_with_an_entry_what_lint_says() {
         ("dies of it", without("n")),
         ("dies of it", without("e")),
         ("dies of it", changed("n", json!(""))),
+        ("dies of it", changed("n", json!("!"))),
+        ("dies of it", changed("n", json!(1))),
+        ("dies of it", changed("e", json!("A"))),
+        ("dies of it", changed("e", json!(null))),
+        ("dies of it", json!(null)),
+        ("dies of it", json!(1)),
     ];
     for (expected, set) in cases {
         publish(&set, "lint.json");
