@@ -15,6 +15,7 @@ mod client;
 mod crowd;
 mod curl;
 mod directory;
+mod doctor;
 mod documents;
 mod frames;
 mod hostile;
