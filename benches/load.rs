@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! load drive SOCKET OP MODE CONNECTIONS SECONDS [ALGORITHM KEY]
-//! load ping SOCKET MODE SECONDS
+//! load visit SOCKET OP MODE SECONDS
 //! load idle SOCKET COUNT
 //! load drain SOCKET
 //! load spawn ROUNDS COMMAND [ARG]... [-- COMMAND [ARG]...]...
@@ -18,9 +18,9 @@
 //! token of its own (`jti` never repeats), signed by the key, living from now for the lifespan
 //! asked for, and agree with what the answer says around it. One bad answer fails the run.
 //!
-//! `ping` is another user's view of the load; `idle` holds connections that never ask; `drain`
-//! stands where syslogd would and reads what it is sent; `spawn` times whole processes. `idle` and
-//! `drain` last until their standard input ends.
+//! `visit` is another user's view of the load: one request, a pause, and the next; `idle` holds
+//! connections that never ask; `drain` stands where syslogd would and reads what it is sent;
+//! `spawn` times whole processes. `idle` and `drain` last until their standard input ends.
 //!
 //! Results are lines of `name=value` for a script to read; latencies are in microseconds.
 
@@ -46,7 +46,7 @@ use serde::Deserialize;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const USAGE: &str = "usage: load drive SOCKET issue|ping connect|persistent CONNECTIONS SECONDS \
-                     [HS256|RS256 KEY]\n       load ping SOCKET connect|persistent SECONDS\n       \
+                     [HS256|RS256 KEY]\n       load visit SOCKET issue|ping connect|persistent SECONDS\n       \
                      load idle SOCKET COUNT\n       load drain SOCKET\n       load spawn ROUNDS COMMAND [ARG]... [-- COMMAND \
                      [ARG]...]...";
 
@@ -54,8 +54,8 @@ const USAGE: &str = "usage: load drive SOCKET issue|ping connect|persistent CONN
 const LIFESPAN: u64 = 600;
 /// Requests each connection makes before the clock starts: caches are warm, pages are mapped.
 const WARM_UP: usize = 20;
-/// A pinger measures what one interactive user feels, so it does not itself add to the load.
-const PING_PAUSE: Duration = Duration::from_millis(2);
+/// A visitor measures what one interactive user feels, so it does not itself add to the load.
+const VISIT_PAUSE: Duration = Duration::from_millis(2);
 /// A token is at most 12 KiB; its answer fits with room to spare.
 const MAX_ANSWER: usize = 32 * 1024;
 
@@ -360,9 +360,9 @@ fn summary(nanoseconds: &mut [u64], elapsed: Option<Duration>) -> String {
     line
 }
 
-/// One user's pings, a pause between them, while others do what they do.
-fn ping(socket: &str, mode: Mode, length: Duration) -> Result<(), Failure> {
-    let mut caller = Caller::new(socket, Op::Ping, mode);
+/// One user's requests, a pause between them, while others do what they do.
+fn visit(socket: &str, op: Op, mode: Mode, length: Duration) -> Result<(), Failure> {
+    let mut caller = Caller::new(socket, op, mode);
     let mut answer = vec![0; MAX_ANSWER];
     let mut times = Vec::new();
     let begun = Instant::now();
@@ -371,7 +371,7 @@ fn ping(socket: &str, mode: Mode, length: Duration) -> Result<(), Failure> {
         let size = caller.ask(&mut answer)?;
         times.push(nanoseconds(asked.elapsed()));
         plain_answers(lines(&answer[..size]))?;
-        thread::sleep(PING_PAUSE);
+        thread::sleep(VISIT_PAUSE);
     }
     println!("mode={} {}", mode.name(), summary(&mut times, None));
     Ok(())
@@ -463,8 +463,9 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
             };
             drive.run(verifier.as_ref())
         }
-        ["ping", socket, mode, seconds] => ping(
+        ["visit", socket, op, mode, seconds] => visit(
             socket,
+            Op::parse(op)?,
             Mode::parse(mode)?,
             Duration::from_secs_f64(seconds.parse()?),
         ),

@@ -1,6 +1,6 @@
 //! The record of each decision: one line of `key=value`, each value without
 //! white space or quotes, so that journald, rsyslog and a regular expression
-//! read the same. No type here can hold a token or a key.
+//! read the same; or one JSON object. No type here can hold a token or a key.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
 use syslog::{Facility, LogFormat, Logger, Severity};
 
+use crate::block::LONGEST_REASON;
 use crate::caller::Caller;
 use crate::journal;
 use crate::policy::Ruling;
@@ -70,21 +71,62 @@ pub enum Outcome<'a> {
     },
 }
 
-impl fmt::Display for Event<'_> {
+/// In which form a record is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// `key=value key=value`, each value without white space or quotes.
+    #[default]
+    Text,
+    /// One JSON object, all ASCII.
+    Json,
+}
+
+/// An event in one of the forms.
+struct Told<'a> {
+    event: &'a Event<'a>,
+    form: Form,
+}
+
+impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Caller { uid, pid } = self.caller;
+        match self.form {
+            Form::Text => self.event.tell(&mut KeyValue { f, rest: false }),
+            Form::Json => {
+                f.write_char('{')?;
+                self.event.tell(&mut Json { f, rest: false })?;
+                f.write_char('}')
+            }
+        }
+    }
+}
+
+/// Takes the fields of a record, one after the other.
+trait Fields {
+    /// A number.
+    fn number(&mut self, name: &str, value: u64) -> fmt::Result;
+    /// A word of our own making, which needs no care.
+    fn word(&mut self, name: &str, value: impl fmt::Display) -> fmt::Result;
+    /// Text that may come from outside, and so many bytes of it at the most.
+    fn text(&mut self, name: &str, value: &str, most: usize) -> fmt::Result;
+}
+
+impl Event<'_> {
+    /// Tells every field, in the order of the record.
+    fn tell(&self, to: &mut impl Fields) -> fmt::Result {
         let result = match &self.outcome {
             Outcome::Granted { .. } => "granted",
             Outcome::Done { .. } => "done",
             Outcome::Refused { .. } => "refused",
         };
-        write!(f, "op={} result={result} uid={uid}", self.operation)?;
-        if let Some(user) = &self.user {
-            write!(f, " user={}", Plain(user))?;
+        to.word("op", self.operation)?;
+        to.word("result", result)?;
+        to.number("uid", self.caller.uid.into())?;
+        if let Some(user) = self.user {
+            to.text("user", user, MOST)?;
         }
-        write!(f, " pid={pid}")?;
-        if let Some(target) = &self.target {
-            write!(f, " for={}", Plain(target))?;
+        to.number("pid", u64::try_from(self.caller.pid).unwrap_or(0))?;
+        if let Some(target) = self.target {
+            to.text("for", target, MOST)?;
         }
         match &self.outcome {
             Outcome::Granted {
@@ -94,55 +136,134 @@ impl fmt::Display for Event<'_> {
                 kid,
                 jti,
                 rule,
-            } => write!(
-                f,
-                " sun={} lifespan={lifespan} exp={exp} kid={kid} jti={jti} rule={rule}",
-                Plain(sun)
-            ),
+            } => {
+                to.text("sun", sun, MOST)?;
+                to.number("lifespan", (*lifespan).into())?;
+                to.number("exp", *exp)?;
+                to.word("kid", kid)?;
+                to.word("jti", jti)?;
+                to.word("rule", rule)
+            }
             Outcome::Done { facts } => facts
                 .iter()
-                .try_for_each(|(name, value)| write!(f, " {name}={}", Plain(value))),
+                .try_for_each(|(name, value)| to.text(name, value, LONGEST_REASON)),
             Outcome::Refused {
                 code,
                 lifespan,
                 suppressed,
             } => {
                 if let Some(lifespan) = lifespan {
-                    write!(f, " lifespan={}", Plain(lifespan))?;
+                    to.text("lifespan", lifespan, MOST)?;
                 }
-                write!(f, " code={code}")?;
-                if *suppressed > 0 {
-                    write!(f, " suppressed={suppressed}")?;
+                to.word("code", code)?;
+                match suppressed {
+                    0 => Ok(()),
+                    others => to.number("suppressed", (*others).into()),
                 }
-                Ok(())
             }
         }
     }
 }
 
+/// Writes `key=value key=value`.
+struct KeyValue<'a, 'f> {
+    f: &'a mut fmt::Formatter<'f>,
+    /// There is a field already.
+    rest: bool,
+}
+
+impl KeyValue<'_, '_> {
+    fn name(&mut self, name: &str) -> fmt::Result {
+        if std::mem::replace(&mut self.rest, true) {
+            self.f.write_char(' ')?;
+        }
+        self.f.write_str(name)?;
+        self.f.write_char('=')
+    }
+}
+
+impl Fields for KeyValue<'_, '_> {
+    fn number(&mut self, name: &str, value: u64) -> fmt::Result {
+        self.word(name, value)
+    }
+    fn word(&mut self, name: &str, value: impl fmt::Display) -> fmt::Result {
+        self.name(name)?;
+        value.fmt(self.f)
+    }
+    fn text(&mut self, name: &str, value: &str, most: usize) -> fmt::Result {
+        self.word(name, Plain(value, most))
+    }
+}
+
+/// Writes the members of a JSON object (RFC 8259).
+struct Json<'a, 'f> {
+    f: &'a mut fmt::Formatter<'f>,
+    rest: bool,
+}
+
+impl Json<'_, '_> {
+    fn name(&mut self, name: &str) -> fmt::Result {
+        if std::mem::replace(&mut self.rest, true) {
+            self.f.write_char(',')?;
+        }
+        write!(self.f, "\"{name}\":")
+    }
+}
+
+impl Fields for Json<'_, '_> {
+    fn number(&mut self, name: &str, value: u64) -> fmt::Result {
+        self.name(name)?;
+        write!(self.f, "{value}")
+    }
+    fn word(&mut self, name: &str, value: impl fmt::Display) -> fmt::Result {
+        self.name(name)?;
+        write!(self.f, "\"{value}\"")
+    }
+    fn text(&mut self, name: &str, value: &str, most: usize) -> fmt::Result {
+        self.name(name)?;
+        self.f.write_char('"')?;
+        let end = (0..=most.min(value.len()))
+            .rev()
+            .find(|end| value.is_char_boundary(*end))
+            .unwrap_or(0);
+        for unit in value[..end].encode_utf16() {
+            match u8::try_from(unit) {
+                Ok(byte @ (b'"' | b'\\')) => write!(self.f, "\\{}", char::from(byte))?,
+                Ok(byte @ b' '..=b'~') => self.f.write_char(char::from(byte))?,
+                _ => write!(self.f, "\\u{unit:04x}")?,
+            }
+        }
+        self.f
+            .write_str(if end < value.len() { "...\"" } else { "\"" })
+    }
+}
+
+/// So many bytes of what stands in a request are in a record.
+const MOST: usize = 64;
+
 /// Text from outside: visible ASCII without quotes, `=` and backslash stands
-/// as it is, each other byte as `\xNN`; at most 64 bytes of it.
-struct Plain<'a>(&'a str);
+/// as it is, each other byte as `\xNN`; at most so many bytes of it.
+struct Plain<'a>(&'a str, usize);
 
 impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MOST: usize = 64;
-        if self.0.is_empty() {
+        let Self(text, most) = *self;
+        if text.is_empty() {
             return f.write_str("-");
         }
         let plain =
             |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'"' | b'\'' | b'=');
-        if self.0.len() <= MOST && self.0.bytes().all(plain) {
-            return f.write_str(self.0);
+        if text.len() <= most && text.bytes().all(plain) {
+            return f.write_str(text);
         }
-        for byte in self.0.bytes().take(MOST) {
+        for byte in text.bytes().take(most) {
             if plain(byte) {
                 f.write_char(char::from(byte))?;
             } else {
                 write!(f, "\\x{byte:02x}")?;
             }
         }
-        if self.0.len() > MOST {
+        if text.len() > most {
             f.write_str("...")
         } else {
             Ok(())
@@ -159,10 +280,16 @@ fn text_of(args: fmt::Arguments<'_>) -> String {
 }
 
 /// Hands records over, without ever waiting.
-pub enum Recorder {
-    /// To syslog.
+pub struct Recorder {
+    receiver: Receiver,
+    form: Form,
+}
+
+/// Who takes records.
+pub enum Receiver {
+    /// Syslog.
     Syslog(Syslog),
-    /// To the daemon's standard error.
+    /// Whoever reads the daemon's standard error.
     Stderr,
 }
 
@@ -190,18 +317,23 @@ impl fmt::Display for NotRecorded {
 }
 
 impl Recorder {
+    /// Will hand records to this receiver, in this form.
+    pub fn new(receiver: Receiver, form: Form) -> Self {
+        Self { receiver, form }
+    }
+
     /// Is there somebody to hand records to, as far as one can say before the first.
     pub fn check(&self) -> Result<(), NotRecorded> {
-        match self {
-            Self::Syslog(syslog) => syslog.connect().map(drop),
-            Self::Stderr => Ok(()),
+        match &self.receiver {
+            Receiver::Syslog(syslog) => syslog.connect().map(drop),
+            Receiver::Stderr => Ok(()),
         }
     }
 
     /// Looks for another receiver in the place of one that takes no more: a log
     /// that was restarted leaves behind a full socket that nobody reads.
     pub fn look_again(&self) {
-        if let Self::Syslog(syslog) = self {
+        if let Receiver::Syslog(syslog) = &self.receiver {
             // Without a new one the old one may still be read.
             let _ = syslog.connect();
         }
@@ -209,17 +341,22 @@ impl Recorder {
 
     /// Hands one record over, or says at once why it can't.
     pub fn record(&self, event: &Event<'_>) -> Result<(), NotRecorded> {
-        match self {
-            Self::Syslog(syslog) => syslog.record(event),
-            Self::Stderr => journal::write_line(&text_of(format_args!("{event}\n"))).map_err(
-                |errno| match errno {
+        let told = Told {
+            event,
+            form: self.form,
+        };
+        match &self.receiver {
+            Receiver::Syslog(syslog) => syslog.record(&told),
+            Receiver::Stderr => {
+                journal::write_line(&text_of(format_args!("{told}\n"))).map_err(|errno| match errno
+                {
                     Errno::EAGAIN => NotRecorded::Full,
                     other => NotRecorded::Failed {
                         receiver: "standard error",
                         error: other.into(),
                     },
-                },
-            ),
+                })
+            }
         }
     }
 }
@@ -241,7 +378,7 @@ impl Syslog {
         }
     }
 
-    fn record(&self, event: &Event<'_>) -> Result<(), NotRecorded> {
+    fn record(&self, told: &Told<'_>) -> Result<(), NotRecorded> {
         let present = self
             .socket
             .read()
@@ -249,11 +386,11 @@ impl Syslog {
             .clone();
         let reused = present.is_some();
         let socket = present.map_or_else(|| self.connect(), Ok)?;
-        match self.send(&socket, event) {
+        match self.send(&socket, told) {
             // The log was restarted: its old socket is gone and a new one waits.
             Err(errno) if reused && errno != Errno::EAGAIN => {
                 let socket = self.connect()?;
-                self.send(&socket, event).map_err(explain)
+                self.send(&socket, told).map_err(explain)
             }
             result => result.map_err(explain),
         }
@@ -276,15 +413,15 @@ impl Syslog {
         Ok(socket)
     }
 
-    fn send(&self, socket: &UnixDatagram, event: &Event<'_>) -> Result<(), Errno> {
+    fn send(&self, socket: &UnixDatagram, told: &Told<'_>) -> Result<(), Errno> {
         let mut datagram = Datagram {
             socket: socket.as_fd(),
             failed: None,
         };
         let mut log = Logger::new(&mut datagram, Header { pid: self.pid });
-        let sent = match event.outcome {
-            Outcome::Granted { .. } | Outcome::Done { .. } => log.info(event),
-            Outcome::Refused { .. } => log.notice(event),
+        let sent = match told.event.outcome {
+            Outcome::Granted { .. } | Outcome::Done { .. } => log.info(told),
+            Outcome::Refused { .. } => log.notice(told),
         };
         match (datagram.failed, sent) {
             (Some(errno), _) => Err(errno),
@@ -351,5 +488,110 @@ impl io::Write for &mut Datagram<'_> {
     }
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ODD: &str = "a b\"'\\=\n\r\t\0\u{7f}\u{e9}\u{2028}\u{1f600}<34>su";
+
+    fn told(event: &Event<'_>, form: Form) -> String {
+        Told { event, form }.to_string()
+    }
+
+    fn refused<'a>(user: &'a str, target: &'a str) -> Event<'a> {
+        Event {
+            caller: Caller { uid: 7, pid: 9 },
+            user: Some(user),
+            operation: "issue",
+            target: Some(target),
+            outcome: Outcome::Refused {
+                code: Code::NotAllowed,
+                lifespan: Some(ODD.to_owned()),
+                suppressed: 3,
+            },
+        }
+    }
+
+    /// The names of a record's fields, in order.
+    fn names(event: &Event<'_>) -> [Vec<String>; 2] {
+        let text = told(event, Form::Text);
+        let of_text = text
+            .split(' ')
+            .map(|f| f.split('=').next().unwrap().to_owned());
+        let json = told(event, Form::Json);
+        let of_json = json.split("\",\"").map(ToOwned::to_owned);
+        // JSON objects have no order to a reader, so by the text.
+        let of_json =
+            of_json.flat_map(|f| f.split(",\"").map(ToOwned::to_owned).collect::<Vec<_>>());
+        let of_json = of_json.map(|f| {
+            let name = f.split("\":").next().unwrap();
+            name.trim_start_matches(['{', '"']).to_owned()
+        });
+        [of_text.collect(), of_json.collect()]
+    }
+
+    #[test]
+    fn both_forms_have_the_same_fields_in_the_same_order() {
+        let facts = [("until", "7".to_owned()), ("reason", "x".to_owned())];
+        let granted = Outcome::Granted {
+            sun: "alice",
+            lifespan: 600,
+            exp: 1_795_305_600,
+            kid: "login1",
+            jti: "9f",
+            rule: Ruling::Rule(2),
+        };
+        for outcome in [
+            granted,
+            Outcome::Done { facts: &facts },
+            Outcome::Refused {
+                code: Code::Busy,
+                lifespan: Some("2h".into()),
+                suppressed: 1,
+            },
+        ] {
+            let event = Event {
+                outcome,
+                ..refused("alice", "bob")
+            };
+            let [text, json] = names(&event);
+            assert_eq!(text, json);
+            assert!(text.len() >= 8, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn json_reads_back_to_what_was_told_and_is_ascii() {
+        let json = told(&refused(ODD, "bob"), Form::Json);
+        assert!(json.bytes().all(|b| (b' '..=b'~').contains(&b)), "{json}");
+        let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            read,
+            serde_json::json!({"op": "issue", "result": "refused", "uid": 7, "user": ODD,
+                "pid": 9, "for": "bob", "lifespan": ODD, "code": "not_allowed", "suppressed": 3})
+        );
+    }
+
+    #[test]
+    fn a_text_from_outside_is_cut_between_characters_and_says_so() {
+        let long = format!("{}\u{e9}tail", "x".repeat(63));
+        let json = told(&refused(&long, "bob"), Form::Json);
+        let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(read["user"], "x".repeat(63) + "...");
+        let text = told(&refused(&long, "bob"), Form::Text);
+        let cut = format!(" user={}\\xc3... ", "x".repeat(63));
+        assert!(text.contains(&cut), "{text}");
+    }
+
+    #[test]
+    fn an_odd_text_stays_one_word_of_its_field() {
+        let text = told(&refused(ODD, "bob"), Form::Text);
+        assert_eq!(text.split(' ').count(), 9, "{text}");
+        for field in text.split(' ') {
+            assert_eq!(field.matches('=').count(), 1, "{field}");
+        }
     }
 }

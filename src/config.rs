@@ -11,6 +11,7 @@ use std::time::Duration;
 
 pub use self::known::{KEYS, Key};
 use self::reading::Reading;
+use crate::audit::Form;
 use crate::keys::{Algorithm, Kid};
 use crate::policy::Policy;
 use crate::report::{Problem, Problems};
@@ -207,6 +208,8 @@ impl Default for Limits {
 pub struct Audit {
     /// Which way.
     pub sink: Sink,
+    /// In which form.
+    pub format: Form,
     /// No record, no token.
     pub required: bool,
 }

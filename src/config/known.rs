@@ -29,7 +29,7 @@ const fn bare(section: &'static str, name: &'static str) -> Key {
 }
 
 /// Every key that this release knows, in the order of the manual.
-pub const KEYS: [Key; 40] = [
+pub const KEYS: [Key; 41] = [
     key("", "slurm_user", "\"slurm\""),
     bare("", "slurm_uid"),
     key("", "allow_privileged", "[]"),
@@ -69,6 +69,7 @@ pub const KEYS: [Key; 40] = [
     key("limits", "idle_timeout", "\"1m\""),
     key("limits", "stop_timeout", "\"10s\""),
     key("audit", "sink", "\"syslog\""),
+    key("audit", "format", "\"text\""),
     key("audit", "required", "true"),
 ];
 

@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::reading::{Found, Place, Reading, Section, flag, lifespan, name, number, text, wait};
 use super::{Audit, Config, DEFAULT_SLURM_USER, KeySource, Limits, Signing, Sink};
+use crate::audit::Form;
 use crate::keys::{Algorithm, Kid};
 use crate::policy::{Delegate, Policy, Rule};
 use crate::token::lifespan::Lifespan;
@@ -618,8 +619,20 @@ fn read_audit(reading: &mut Reading<'_>, top: &mut Section<'_>) -> Audit {
             }
         }
     });
+    let format = section.take(reading, "format", |reading, place, value| {
+        match text(reading, place, value)? {
+            "text" => Some(Form::Text),
+            "json" => Some(Form::Json),
+            other => {
+                let what = format!("can't be {:?}", shorten(other));
+                reading.fault(place, what, "write \"text\" or \"json\"");
+                None
+            }
+        }
+    });
     let audit = Audit {
         sink: sink.or(Sink::Syslog),
+        format: format.or(Form::Text),
         required: section.take(reading, "required", flag).or(true),
     };
     section.finish(reading);

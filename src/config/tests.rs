@@ -82,6 +82,7 @@ fn a_file_of_two_keys_is_enough_and_has_every_default() {
         config.audit,
         Audit {
             sink: Sink::Syslog,
+            format: Form::Text,
             required: true
         }
     );
@@ -166,6 +167,7 @@ idle_timeout = "1h"
 stop_timeout = "20s"
 [audit]
 sink = "stderr"
+format = "json"
 required = false
 "#;
 
@@ -237,6 +239,7 @@ fn every_other_value_arrives_where_it_belongs() {
         },
         audit: Audit {
             sink: Sink::Stderr,
+            format: Form::Json,
             required: false,
         },
     };
@@ -319,7 +322,7 @@ fn an_unknown_key_is_named_with_its_line_and_what_was_meant() {
         ),
         (
             "[audit]\nzzz = 1",
-            &["\"zzz\"", "known here are sink, required"],
+            &["\"zzz\"", "known here are sink, format, required"],
         ),
         ("\"so\\u001b[31mck\" = 1", &["\\u{1b}"]),
     ]);
@@ -413,6 +416,10 @@ fn a_value_of_the_wrong_type_is_told_what_it_is_and_what_it_should_be() {
         (
             "[audit]\nsink = \"file\"",
             &["audit.sink can't be \"file\"; write \"syslog\" or \"stderr\""],
+        ),
+        (
+            "[audit]\nformat = \"xml\"",
+            &["audit.format can't be \"xml\"; write \"text\" or \"json\""],
         ),
     ]);
 }

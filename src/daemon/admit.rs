@@ -34,7 +34,7 @@ impl Daemon {
                 if acquaintance == Acquaintance::Unknown && !self.directory.is_under_way(&sought) {
                     self.introduce(caller.uid, sought, engine);
                 }
-                return Some(Connection::new(stream, caller, seat));
+                return Some(Connection::new(stream, caller, Some(seat)));
             }
             Err(full) => full,
         };
@@ -96,7 +96,7 @@ impl Daemon {
             }
         };
         drop(waiting);
-        self.advance(Connection::new(stream, caller, seat));
+        self.advance(Connection::new(stream, caller, Some(seat)));
     }
 
     /// Tells a peer that isn't served, as far as it takes that at once.

@@ -25,7 +25,8 @@ pub struct Connection {
     stream: UnixStream,
     /// Who is at the other end.
     pub caller: Caller,
-    _seat: Seat,
+    /// None for one of our own.
+    _seat: Option<Seat>,
     /// What has arrived and isn't served yet.
     inbox: Vec<u8>,
     /// When it was left to wait at a front.
@@ -88,7 +89,7 @@ pub enum Line {
 
 impl Connection {
     /// A connection that was just accepted.
-    pub fn new(stream: UnixStream, caller: Caller, seat: Seat) -> Self {
+    pub fn new(stream: UnixStream, caller: Caller, seat: Option<Seat>) -> Self {
         Self {
             stream,
             caller,

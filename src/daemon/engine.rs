@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::errno::Errno;
 
 use crate::account;
-use crate::audit::{Recorder, SYSLOG_SOCKET, Syslog};
+use crate::audit::{Receiver, Recorder, SYSLOG_SOCKET, Syslog};
 use crate::config::{Config, DEFAULT_SLURM_USER, Draft, KeySource, Sink};
 use crate::daemon::horizon::Horizon;
 use crate::daemon::unix_now;
@@ -194,10 +194,11 @@ fn key_owner(config: &Config) -> u32 {
 
 /// The way to the log that a configuration names.
 pub fn recorder(config: &Config) -> Recorder {
-    match config.audit.sink {
-        Sink::Syslog => Recorder::Syslog(Syslog::new(Path::new(SYSLOG_SOCKET))),
-        Sink::Stderr => Recorder::Stderr,
-    }
+    let receiver = match config.audit.sink {
+        Sink::Syslog => Receiver::Syslog(Syslog::new(Path::new(SYSLOG_SOCKET))),
+        Sink::Stderr => Receiver::Stderr,
+    };
+    Recorder::new(receiver, config.audit.format)
 }
 
 /// Who may own the keys of a configuration.
@@ -212,13 +213,17 @@ pub fn key_trust(config: &Config) -> Trust {
     }
 }
 
-/// Where a key is read: its copy among the credentials comes first.
-fn key_path(source: &KeySource) -> PathBuf {
-    let credentials = std::env::var_os(CREDENTIALS)
+/// Where systemd has put the copies of files, if it has.
+fn credentials() -> Option<PathBuf> {
+    std::env::var_os(CREDENTIALS)
         .map(PathBuf::from)
         // What systemd sets is absolute; anything else would be sought here and there.
-        .filter(|directory| directory.is_absolute());
-    match (source, credentials) {
+        .filter(|directory| directory.is_absolute())
+}
+
+/// Where a key is read: its copy among the credentials comes first.
+fn key_path(source: &KeySource) -> PathBuf {
+    match (source, credentials()) {
         (KeySource::Credential(name), Some(directory)) => directory.join(name),
         (KeySource::Credential(name), None) => PathBuf::from(format!("credential:{name}")),
         (KeySource::File(path), None) => path.clone(),
@@ -266,7 +271,19 @@ pub fn read_signing_key(config: &Config) -> Result<SigningKey, Problem> {
         ));
     }
     let trust = key_trust(config);
-    let bytes = read_key(&path, &trust)?;
+    let bytes = read_key(&path, &trust).map_err(|problem| match &config.signing.key {
+        KeySource::File(file) if *file == path && credentials().is_some() => Problem {
+            what: format!(
+                "systemd passed no copy of this key, and it can't be read directly: {}",
+                problem.what
+            ),
+            remedy: "see that it is there, and that LoadCredential= of the unit names it or its \
+                     directory; then restart the daemon"
+                .into(),
+            ..problem
+        },
+        KeySource::File(_) | KeySource::Credential(_) => problem,
+    })?;
     signing_key(&bytes, config.signing.algorithm, config.signing.kid.clone())
         .map_err(|rejection| rejection.at(&path))
 }

@@ -9,7 +9,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -20,6 +21,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{Shutdown, shutdown};
 
+use crate::caller::Caller;
 use crate::daemon::attendants::MOMENT;
 use crate::daemon::connection::{Connection, Fill, Hears};
 use crate::daemon::{Daemon, say};
@@ -67,6 +69,14 @@ pub struct Listener {
     pub socket: UnixListener,
     /// Nobody accepts from it after us.
     pub ours: bool,
+}
+
+impl Listener {
+    /// Where callers find it.
+    pub fn path(&self) -> Option<PathBuf> {
+        let address = self.socket.local_addr().ok()?;
+        address.as_pathname().map(Path::to_owned)
+    }
 }
 
 impl Fronts {
@@ -124,15 +134,20 @@ impl Fronts {
 
     /// Lets a connection wait for its peer: to send more, or to take what is
     /// unsent. When the daemon stops, what is idle ends here.
-    pub fn park(&self, daemon: &Arc<Daemon>, mut connection: Connection) {
+    pub fn park(&self, daemon: &Arc<Daemon>, connection: Connection) {
+        let index = connection.home.map_or_else(
+            || self.next.fetch_add(1, Ordering::Relaxed) % self.all.len(),
+            |(index, _)| index,
+        );
+        self.park_at(index, daemon, connection);
+    }
+
+    /// The same at that front, which is its home if it has one.
+    fn park_at(&self, index: usize, daemon: &Arc<Daemon>, mut connection: Connection) {
         let engine = daemon.engine();
         let limits = &engine.config.limits;
         connection.fresh = false;
         let home = connection.home;
-        let index = home.map_or_else(
-            || self.next.fetch_add(1, Ordering::Relaxed) % self.all.len(),
-            |(index, _)| index,
-        );
         let front = &self.all[index];
         let mut parked = front.parked();
         // Asked under the lock: who is parked before the stop is found by it.
@@ -182,6 +197,23 @@ impl Fronts {
             key
         };
         parked.connections.insert(key, connection);
+    }
+
+    /// Lets one of our own connections wait at a front of our choice.
+    pub fn take_in(
+        &self,
+        daemon: &Arc<Daemon>,
+        stream: UnixStream,
+        index: usize,
+    ) -> Result<(), Errno> {
+        let caller = Caller::of(&stream)?;
+        self.park_at(index, daemon, Connection::new(stream, caller, None));
+        Ok(())
+    }
+
+    /// How many fronts there are.
+    pub fn count(&self) -> usize {
+        self.all.len()
     }
 
     /// Takes a connection off its front: somebody else will work on it.

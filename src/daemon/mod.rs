@@ -27,6 +27,7 @@ mod quotas;
 mod refuse;
 mod serve;
 mod signers;
+mod watchdog;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -169,6 +170,10 @@ pub fn main() -> ExitCode {
         Err(problems) => {
             for problem in &problems.0 {
                 tell(format_args!("{problem}"));
+            }
+            if let Some(first) = problems.0.first() {
+                // `systemctl status` shows it for as long as the start fails.
+                notify(&[NotifyState::Status(&format!("not started: {first}"))]);
             }
             ExitCode::FAILURE
         }
@@ -361,7 +366,9 @@ fn serve_until_told(
     let signals = runtime
         .block_on(async { Signals::listen() })
         .map_err(failed)?;
+    let door = listener.path();
     Fronts::start(&daemon, listener).map_err(failed)?;
+    watchdog::start(&daemon, door).map_err(failed)?;
     runtime.spawn(Arc::clone(&daemon).keep_horizon());
     announce(&daemon);
     runtime.block_on(daemon.reload_until_stopped(signals));

@@ -22,6 +22,9 @@ struct Queue {
     /// Whose turn it is; a uid is here once, as long as it has jobs.
     turns: VecDeque<u32>,
     jobs: HashMap<u32, VecDeque<Job>>,
+    /// How often the roll was called, and the last call that each thread heard.
+    roll: u64,
+    heard: Vec<u64>,
 }
 
 impl Queue {
@@ -49,14 +52,16 @@ impl Queue {
 impl Signers {
     /// Starts `threads` threads, which live as long as the process.
     pub fn start(threads: usize) -> io::Result<Arc<Self>> {
+        let threads = threads.max(1);
         let signers = Arc::new(Self::default());
-        for i in 0..threads.max(1) {
+        signers.queue().heard = vec![0; threads];
+        for i in 0..threads {
             let signers = Arc::clone(&signers);
             thread::Builder::new()
                 .name(format!("sign-{i}"))
                 .spawn(move || {
                     loop {
-                        signers.next()();
+                        signers.next(i)();
                     }
                 })?;
         }
@@ -69,6 +74,19 @@ impl Signers {
         self.waiting.notify_one();
     }
 
+    /// Calls every thread: to be heard by each before it takes its next job.
+    pub fn call_the_roll(&self) -> u64 {
+        let mut queue = self.queue();
+        queue.roll += 1;
+        self.waiting.notify_all();
+        queue.roll
+    }
+
+    /// A thread that hasn't heard this call yet.
+    pub fn absent(&self, roll: u64) -> Option<usize> {
+        self.queue().heard.iter().position(|heard| *heard < roll)
+    }
+
     /// Jobs that wait for their turn.
     pub fn waiting(&self) -> usize {
         self.queue().jobs.values().map(VecDeque::len).sum()
@@ -78,9 +96,10 @@ impl Signers {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self) -> Job {
+    fn next(&self, thread: usize) -> Job {
         let mut queue = self.queue();
         loop {
+            queue.heard[thread] = queue.roll;
             if let Some(job) = queue.pop() {
                 return job;
             }

@@ -1,12 +1,11 @@
 //! Each decision is one line of the system's log, and without it there is no
 //! token.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use nix::unistd::pipe;
@@ -200,18 +199,18 @@ fn no_token_is_in_a_record_or_in_the_journal() {
 }
 
 /// A system log of one daemon's own, which can be full, gone, and made again.
-struct Log {
+pub struct Log {
     directory: PathBuf,
 }
 
 impl Log {
-    fn of(name: &str) -> Self {
+    pub fn of(name: &str) -> Self {
         let directory = PathBuf::from(format!("/run/log-{name}"));
         fs::create_dir(&directory).unwrap();
         Self { directory }
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.directory.join("log")
     }
 
@@ -224,7 +223,7 @@ impl Log {
     }
 
     /// A daemon for which this is `/dev/log`.
-    fn daemon(&self, name: &str, tables: &str) -> Daemon {
+    pub fn daemon(&self, name: &str, tables: &str) -> Daemon {
         let key = generate_key("HS256", &format!("{name}.key"));
         Daemon::configure(name, "HS256", &key, "", tables);
         let command = Daemon::command_with(name, &[(&self.directory, "/dev")]);
@@ -257,7 +256,7 @@ fn next_record(log: &UnixDatagram) -> String {
     }
 }
 
-fn assert_unrecorded(answer: &Value) {
+pub fn assert_unrecorded(answer: &Value) {
     assert_eq!(code(answer), "audit_unavailable", "{answer}");
     assert!(!answer.to_string().contains("eyJ"), "{answer}");
 }
@@ -379,78 +378,6 @@ fn a_log_that_another_has_replaced_is_left() {
         answer["ok"]["jti"].as_str()
     );
     drop(first);
-}
-
-/// rsyslogd, which reads the log and writes authpriv to a file.
-struct Rsyslog {
-    process: Child,
-    file: PathBuf,
-}
-
-impl Rsyslog {
-    fn start(log: &Log, round: u32) -> Self {
-        let at = |name: &str| log.directory.with_extension(format!("{round}.{name}"));
-        let file = at("auth");
-        let configuration = format!(
-            "module(load=\"imuxsock\" SysSock.Name=\"{}\")\n\
-             authpriv.* action(type=\"omfile\" file=\"{}\")\n",
-            log.path().display(),
-            file.display()
-        );
-        fs::write(at("conf"), configuration).unwrap();
-        let process = Command::new("rsyslogd")
-            .args(["-n", "-f"])
-            .arg(at("conf"))
-            .arg("-i")
-            .arg(at("pid"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(at("log")).unwrap())
-            .spawn()
-            .unwrap();
-        until("rsyslogd to listen", || {
-            let probe = UnixDatagram::unbound().unwrap();
-            probe.connect(log.path()).is_ok()
-        });
-        Self { process, file }
-    }
-
-    fn has(&self, text: &str) -> bool {
-        fs::read_to_string(&self.file).is_ok_and(|lines| lines.contains(text))
-    }
-
-    fn lines_with(&self, text: &str) -> Vec<String> {
-        until("the line in rsyslogd's file", || self.has(text));
-        let lines = fs::read_to_string(&self.file).unwrap();
-        lines
-            .lines()
-            .filter(|line| line.contains(text))
-            .map(ToOwned::to_owned)
-            .collect()
-    }
-}
-
-impl Drop for Rsyslog {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-#[test]
-fn rsyslogd_writes_the_record_under_our_name_and_finds_us_again_after_a_restart() {
-    let log = Log::of("rsyslog");
-    let first = Rsyslog::start(&log, 1);
-    let daemon = log.daemon("rsyslog", "");
-    let ident = format!(" slurm-tokend[{}]: op=issue", daemon.pid());
-    for rsyslog in [first, Rsyslog::start(&log, 2)] {
-        let answer = daemon.ask_as(ALICE.uid, ISSUE);
-        assert_eq!(code(&answer), "ok", "{answer}");
-        let jti = answer["ok"]["jti"].as_str().unwrap();
-        let lines = rsyslog.lines_with(jti);
-        assert_eq!(lines.len(), 1);
-        assert!(lines[0].contains(&ident), "{lines:?}");
-    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::account::{self, Account};
 use crate::admin::key::{algorithm, kid};
 use crate::admin::site::{Site, no_directory, uid_of};
 use crate::admin::{Failure, print, say};
-use crate::audit::{Event, Outcome, Recorder, SYSLOG_SOCKET, Syslog};
+use crate::audit::{Event, Form, Outcome, Receiver, Recorder, SYSLOG_SOCKET, Syslog};
 use crate::caller::Caller;
 use crate::config::KeySource;
 use crate::daemon::directory::look_up_names;
@@ -72,7 +72,7 @@ impl Sign {
         }
         let site = Site::read(self.config.as_deref(), slurm_user)?;
         let issuer = self.issuer(&site)?;
-        let record = Record::open(&self)?;
+        let record = Record::open(&self, site.config.audit.format)?;
         let grant = match self.decide(&site)? {
             Ok(grant) => grant,
             Err(refusal) => return Err(record.refused(&refusal)?.into()),
@@ -240,8 +240,9 @@ struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    fn open(sign: &'a Sign) -> Result<Self, Problem> {
-        let recorder = Recorder::Syslog(Syslog::new(Path::new(SYSLOG_SOCKET)));
+    fn open(sign: &'a Sign, form: Form) -> Result<Self, Problem> {
+        let syslog = Syslog::new(Path::new(SYSLOG_SOCKET));
+        let recorder = Recorder::new(Receiver::Syslog(syslog), form);
         recorder.check().map_err(|why| unrecorded(&why))?;
         let root = account::by_uid(0, false).ok().flatten();
         Ok(Self {
