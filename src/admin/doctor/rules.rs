@@ -379,8 +379,10 @@ pub(super) fn of_nsswitch(text: &str, has_nslcd: bool) -> Vec<Finding> {
                     ),
                     "the unit of slurm-tokend has no network: no account is found, and nobody \
                      gets a token",
-                    "systemctl edit slurm-tokend, and write: [Service] PrivateNetwork=no \
-                     RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 IPAddressAllow=any",
+                    "install -D -m 0644 nss-network.conf \
+                     /etc/systemd/system/slurm-tokend.service.d/nss-network.conf (it's with the \
+                     units of slurm-tokend), then: systemctl daemon-reload && systemctl restart \
+                     slurm-tokend",
                 ));
             }
         }

@@ -128,17 +128,13 @@ fn pair(text: &str) -> Option<(&str, &str, &str)> {
     let end = text.find(|c| !is_key(c)).filter(|end| *end > 0)?;
     let (key, rest) = text.split_at(end);
     let value = rest.trim_start().strip_prefix('=')?.trim_start();
-    match value.strip_prefix('"') {
-        Some(quoted) => {
-            let (value, after) = quoted.split_once('"')?;
-            Some((key, value, after))
-        }
-        None => {
-            let end = value.find(char::is_whitespace).unwrap_or(value.len());
-            let (value, after) = value.split_at(end);
-            Some((key, value, after))
-        }
+    if let Some(quoted) = value.strip_prefix('"') {
+        let (value, after) = quoted.split_once('"')?;
+        return Some((key, value, after));
     }
+    let end = value.find(char::is_whitespace).unwrap_or(value.len());
+    let (value, after) = value.split_at(end);
+    Some((key, value, after))
 }
 
 #[cfg(test)]
