@@ -20,10 +20,10 @@
 //! following links that others could have made.
 
 mod names;
-mod node;
+pub(super) mod node;
 mod plan;
-mod proof;
-mod service;
+pub(super) mod proof;
+pub(super) mod service;
 mod switch;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};

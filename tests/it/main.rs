@@ -16,6 +16,7 @@ mod completions;
 mod crowd;
 mod curl;
 mod directory;
+mod doctor;
 mod documents;
 mod frames;
 mod hostile;

@@ -4,7 +4,7 @@
 //! a configuration in /etc/slurm, and a Slurm that knows its key and no other.
 //! So a token that is accepted was signed by that algorithm and that key.
 
-mod bed;
+pub mod bed;
 mod inspect;
 mod lint;
 mod rotation;

@@ -31,7 +31,7 @@ const MOST_FILES: usize = 10_000;
 
 /// How a configuration comes to name another key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Scheme {
+pub(in crate::admin) enum Scheme {
     /// It always names the same file; the new key takes the old one's place
     /// there. The kid is the thumbprint, or doesn't matter (HS256).
     SameFile,
@@ -46,45 +46,45 @@ pub(super) enum Scheme {
 }
 
 /// A key that is ready to follow the one that signs.
-pub(super) struct Next {
+pub(in crate::admin) struct Next {
     /// Where it is.
-    pub(super) file: PathBuf,
+    pub(in crate::admin) file: PathBuf,
     /// The key, under the kid that its tokens will carry.
-    pub(super) key: Arc<SigningKey>,
+    pub(in crate::admin) key: Arc<SigningKey>,
     /// Its public half is published.
-    pub(super) published: bool,
+    pub(in crate::admin) published: bool,
 }
 
 /// A key that has signed and does so no more.
-pub(super) struct Old {
-    pub(super) kid: Kid,
+pub(in crate::admin) struct Old {
+    pub(in crate::admin) kid: Kid,
     /// Where its public half is.
-    pub(super) published: PathBuf,
+    pub(in crate::admin) published: PathBuf,
     /// Private halves of it that are still there.
-    pub(super) private: Vec<PathBuf>,
-    pub(super) latest: LatestExp,
+    pub(in crate::admin) private: Vec<PathBuf>,
+    pub(in crate::admin) latest: LatestExp,
 }
 
 /// The keys of a node.
-pub(super) struct Node {
-    pub(super) config: Config,
-    pub(super) scheme: Scheme,
+pub(in crate::admin) struct Node {
+    pub(in crate::admin) config: Config,
+    pub(in crate::admin) scheme: Scheme,
     /// Where the key that signs is.
-    pub(super) file: PathBuf,
-    pub(super) key: SigningKey,
-    pub(super) published: bool,
+    pub(in crate::admin) file: PathBuf,
+    pub(in crate::admin) key: SigningKey,
+    pub(in crate::admin) published: bool,
     /// Who may own keys; who writes them.
-    pub(super) trust: Trust,
-    pub(super) own: Trust,
-    pub(super) jwks_dir: PathBuf,
-    pub(super) next: Option<Next>,
-    pub(super) old: Vec<Old>,
+    pub(in crate::admin) trust: Trust,
+    pub(in crate::admin) own: Trust,
+    pub(in crate::admin) jwks_dir: PathBuf,
+    pub(in crate::admin) next: Option<Next>,
+    pub(in crate::admin) old: Vec<Old>,
     /// Every kid in `jwks_dir`.
-    pub(super) kids: Vec<String>,
+    pub(in crate::admin) kids: Vec<String>,
     /// None where the daemon has never made it.
-    pub(super) state: Option<StateDir>,
+    pub(in crate::admin) state: Option<StateDir>,
     /// What can't be read and was left out.
-    pub(super) notes: Vec<Problem>,
+    pub(in crate::admin) notes: Vec<Problem>,
 }
 
 /// A private RSA key in the key's directory.
@@ -96,7 +96,7 @@ struct Private {
 impl Node {
     /// Looks at everything. A key that signs and can't be read is a problem of
     /// its own: there is nothing to rotate.
-    pub(super) fn look(configuration: &Path, jwks_dir: &Path) -> Result<Self, Problems> {
+    pub(in crate::admin) fn look(configuration: &Path, jwks_dir: &Path) -> Result<Self, Problems> {
         let config = engine::read_configuration(configuration)?;
         let KeySource::File(file) = config.signing.key.clone() else {
             return Err(Problem::new(
@@ -190,25 +190,25 @@ impl Node {
     }
 
     /// Until when tokens of a key may live, by this node's record.
-    pub(super) fn latest_exp(&self, kid: &Kid) -> LatestExp {
+    pub(in crate::admin) fn latest_exp(&self, kid: &Kid) -> LatestExp {
         self.state
             .as_ref()
             .map_or(LatestExp::NoRecord, |state| state.latest_exp(kid))
     }
 
     /// The file of a key's public half.
-    pub(super) fn jwks_file(&self, kid: &Kid) -> PathBuf {
+    pub(in crate::admin) fn jwks_file(&self, kid: &Kid) -> PathBuf {
         self.jwks_dir.join(format!("{kid}.json"))
     }
 
     /// The file of the next key, where the configuration's file stays the same.
-    pub(super) fn next_file(&self) -> PathBuf {
+    pub(in crate::admin) fn next_file(&self) -> PathBuf {
         self.beside("next")
     }
 
     /// The second name of the key that signs, which it keeps when another one
     /// takes its place.
-    pub(super) fn old_file(&self) -> PathBuf {
+    pub(in crate::admin) fn old_file(&self) -> PathBuf {
         self.beside(&format!("old-{}", self.key.kid()))
     }
 
@@ -324,7 +324,7 @@ fn scheme(config: &Config) -> Result<Scheme, Problem> {
 }
 
 /// The public half of the key, where it has one.
-pub(super) fn public_of(key: &SigningKey, file: &Path) -> Result<PublicKey, Problem> {
+pub(in crate::admin) fn public_of(key: &SigningKey, file: &Path) -> Result<PublicKey, Problem> {
     key.public().cloned().ok_or_else(|| {
         Problem::at(
             file,

@@ -36,7 +36,7 @@ const ASKED: &str = "partitions";
 
 /// Whom to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Judge {
+pub(in crate::admin) enum Judge {
     /// slurmrestd, at a URL or a Unix socket.
     Rest { url: String, socket: Option<String> },
     /// slurmctld itself, with this slurm.conf.
@@ -45,7 +45,7 @@ pub(super) enum Judge {
 
 impl Judge {
     /// Reads the operand of `--check`.
-    pub(super) fn parse(target: &str) -> Result<Self, String> {
+    pub(in crate::admin) fn parse(target: &str) -> Result<Self, String> {
         if let Some(socket) = target.strip_prefix("unix:") {
             let socket = socket.trim_start_matches("//");
             if !socket.starts_with('/') {
@@ -155,7 +155,7 @@ fn record(config: &Config, event: &Event<'_>) -> Result<(), Problem> {
 }
 
 /// Proves that Slurm accepts tokens of `key`, or says what it did instead.
-pub(super) fn prove(
+pub(in crate::admin) fn prove(
     node: &Node,
     key: Arc<SigningKey>,
     judge: &Judge,

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The unit that serves with a configuration, where it's one of ours.
-pub(super) fn unit(configuration: &Path) -> Option<String> {
+pub(in crate::admin) fn unit(configuration: &Path) -> Option<String> {
     if configuration == Path::new(CONFIGURATION) {
         return Some("slurm-tokend.service".into());
     }
@@ -130,7 +130,7 @@ fn daemon_on(socket: &Path) -> Option<Pid> {
 }
 
 /// The command that restarts the daemon, for words about it.
-pub(super) fn restart_command(configuration: &Path) -> String {
+pub(in crate::admin) fn restart_command(configuration: &Path) -> String {
     match unit(configuration) {
         Some(unit) => format!("systemctl restart {unit}"),
         None => format!(
