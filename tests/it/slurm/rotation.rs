@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::bed::Bed;
-use crate::node::{ALICE, Daemon, build_jwks, publish, stdout, until};
+use crate::node::{ALICE, Daemon, build_jwks, generate_key, publish, stdout, until};
 use crate::rotating::{Named, Node};
 
 /// What slurmctld says of a token that it doesn't take.
@@ -55,10 +55,7 @@ impl Site {
 fn no_call_is_refused_because_of_its_token_through_a_whole_rotation() {
     let node = Node::new("rotation", Named::SameFile);
     let daemon = Daemon::run("rotation");
-    let first = publish(
-        &build_jwks(&[&node.path("keys/login1.pem")]),
-        "rotation.json",
-    );
+    let first = publish(&daemon.jwks(), "rotation.json");
     let site = Site {
         bed: Bed::up(None, Some(&first)),
         node,
@@ -123,7 +120,7 @@ fn no_call_is_refused_because_of_its_token_through_a_whole_rotation() {
 #[test]
 fn a_key_that_slurmctld_does_not_know_is_not_activated() {
     let node = Node::new("rotation-early", Named::SameFile);
-    let key = node.path("keys/login1.pem");
+    let key = generate_key("RS256", "rotation-other.pem");
     let published = publish(&build_jwks(&[&key]), "rotation-early.json");
     let bed = Bed::up(None, Some(&published));
     node.done(&["prepare"]);
