@@ -54,6 +54,8 @@ pub enum Outcome<'a> {
         jti: &'a str,
         /// The rule that gave the lifespan.
         rule: Ruling,
+        /// The number of the token in whose place it was made.
+        replaces: Option<&'a str>,
     },
     /// An administrator, or somebody who asked about themselves, got an answer.
     Done {
@@ -136,13 +138,18 @@ impl Event<'_> {
                 kid,
                 jti,
                 rule,
+                replaces,
             } => {
                 to.text("sun", sun, MOST)?;
                 to.number("lifespan", (*lifespan).into())?;
                 to.number("exp", *exp)?;
                 to.word("kid", kid)?;
                 to.word("jti", jti)?;
-                to.word("rule", rule)
+                to.word("rule", rule)?;
+                match replaces {
+                    Some(jti) => to.text("replaces", jti, MOST),
+                    None => Ok(()),
+                }
             }
             Outcome::Done { facts } => facts
                 .iter()
@@ -543,6 +550,7 @@ mod tests {
             kid: "login1",
             jti: "9f",
             rule: Ruling::Rule(2),
+            replaces: Some("8e"),
         };
         for outcome in [
             granted,

@@ -1,6 +1,7 @@
 //! The configuration file: its text becomes a checked [`Config`], or all its
 //! problems at once, each with its line.
 
+mod keys;
 mod known;
 mod reading;
 mod tables;
@@ -13,7 +14,7 @@ pub use self::known::{KEYS, Key};
 use self::reading::Reading;
 use crate::audit::Form;
 use crate::keys::{Algorithm, Kid};
-use crate::policy::Policy;
+use crate::policy::{Policy, Rate};
 use crate::report::{Problem, Problems};
 
 /// `slurm_user`, unless the configuration says otherwise.
@@ -33,11 +34,14 @@ pub struct Config {
     /// The only directory that the daemon writes to.
     pub state_dir: PathBuf,
     /// The key that signs.
-    pub signing: Signing,
-    /// `iss` of every token, where set.
-    pub issuer: Option<String>,
-    /// `aud` of every token, where set.
-    pub audience: Option<String>,
+    pub signing: ConfiguredKey,
+    /// `[[signing.other]]`: keys that sign where a rule names them.
+    pub other_signing: Vec<ConfiguredKey>,
+    /// `[[verify]]`: keys whose tokens are accepted beside those.
+    pub verify: Vec<Accepted>,
+    /// `token.leeway`: by how many seconds the clocks of those who sign and
+    /// ours may differ.
+    pub leeway: u32,
     /// Who may get what.
     pub policy: Policy,
     /// How much of everything.
@@ -141,15 +145,24 @@ impl PartialEq for Places {
 
 impl Eq for Places {}
 
-/// The key that signs.
+/// A key, as the configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signing {
+pub struct ConfiguredKey {
     /// Where it is.
     pub key: KeySource,
     /// Explicit, never guessed from the bytes.
     pub algorithm: Algorithm,
     /// Its name; none takes the RFC 7638 thumbprint (RS256 only).
     pub kid: Option<Kid>,
+}
+
+/// One `[[verify]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// All RS256 keys of a JWKS.
+    Jwks(PathBuf),
+    /// One key: its public half is enough for RS256.
+    Key(ConfiguredKey),
 }
 
 /// Where a key is read from.
@@ -168,10 +181,10 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one uid. All uids without an account share one such quota.
     pub connections_per_user: usize,
-    /// Tokens a minute for one uid, once its burst is used.
-    pub tokens_per_minute: u32,
-    /// Tokens at once for one uid.
-    pub burst: u32,
+    /// Tokens for one uid.
+    pub tokens: Rate,
+    /// Verifications for one uid.
+    pub verifications: Rate,
     /// Account look-ups under way at once.
     pub lookups: usize,
     /// How long a caller waits for an account look-up.
@@ -191,8 +204,14 @@ impl Default for Limits {
         Self {
             connections: 12_000,
             connections_per_user: 64,
-            tokens_per_minute: 600,
-            burst: 100,
+            tokens: Rate {
+                per_minute: 600,
+                burst: 100,
+            },
+            verifications: Rate {
+                per_minute: 6000,
+                burst: 600,
+            },
             lookups: 32,
             lookup_timeout: Duration::from_secs(5),
             account_cache: Duration::from_secs(30),

@@ -16,13 +16,11 @@ use crate::token::MAX_TOKEN;
 use crate::token::claims::{Claims, expiry};
 use crate::token::compact::Compact;
 
-/// A key ready to sign, and what all its tokens have in common.
+/// A key ready to sign, and the header that all its tokens have.
 pub struct Issuer {
     key: Arc<SigningKey>,
     /// The encoded header and its full stop: the same for each token of a key.
     header: String,
-    iss: Option<String>,
-    aud: Option<String>,
 }
 
 /// What the claims of a token take that has no identity in it.
@@ -89,8 +87,8 @@ struct Header<'a> {
 }
 
 impl Issuer {
-    /// An issuer for a key, with the configured `iss` and `aud`.
-    pub fn new(key: Arc<SigningKey>, iss: Option<String>, aud: Option<String>) -> Self {
+    /// An issuer for a key.
+    pub fn new(key: Arc<SigningKey>) -> Self {
         let header = Header {
             alg: key.algorithm().as_str(),
             typ: "JWT",
@@ -99,12 +97,7 @@ impl Issuer {
         // A header holds three plain strings: it always has a JSON form.
         let json = serde_json::to_vec(&header).unwrap_or_default();
         let header = URL_SAFE_NO_PAD.encode(json) + ".";
-        Self {
-            key,
-            header,
-            iss,
-            aud,
-        }
+        Self { key, header }
     }
 
     /// The key that signs.
@@ -116,7 +109,7 @@ impl Issuer {
     pub fn issue(&self, grant: &Grant, now: u64) -> Result<Token, IssueError> {
         let number = Numbers::next().map_err(|_| IssueError::Fault)?;
         let jti = format!("{number:032x}");
-        let claims = Claims::new(grant, self.iss.as_deref(), self.aud.as_deref(), &jti, now);
+        let claims = Claims::new(grant, &jti, now);
         let compact = self.sign(&claims)?;
         if compact.len() > MAX_TOKEN {
             return Err(IssueError::TooLarge(compact.len()));

@@ -1,8 +1,12 @@
 //! Who may get what. Pure: everything it goes by is an argument.
 
+mod renewal;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::account::{Account, BadName, NO_UID, OVERFLOW_UID, judge_name};
+use crate::keys::Kid;
 use crate::token::lifespan::{Asked, Lifespan};
 use crate::wire::{Code, Refusal};
 
@@ -38,6 +42,21 @@ pub struct Policy {
     pub identity_claims: bool,
     /// `token.identity_min_gid`: groups below it are left out of `id`.
     pub identity_min_gid: u32,
+    /// `token.issuer`: `iss` of every token.
+    pub issuer: Option<Arc<str>>,
+    /// `token.audience`: `aud` of every token.
+    pub audience: Option<Arc<str>>,
+    /// `token.max_session`: how long after its first token a refreshed one may end.
+    pub max_session: Lifespan,
+}
+
+/// How often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// So many a minute, once the burst is used.
+    pub per_minute: u32,
+    /// So many at once.
+    pub burst: u32,
 }
 
 /// One `[[policy.rule]]`.
@@ -51,6 +70,14 @@ pub struct Rule {
     pub default_lifespan: Option<Lifespan>,
     /// None takes `token.max_lifespan`.
     pub max_lifespan: Option<Lifespan>,
+    /// None takes `token.identity_claims`.
+    pub identity_claims: Option<bool>,
+    /// None takes `token.issuer`.
+    pub issuer: Option<Arc<str>>,
+    /// None takes `token.audience`.
+    pub audience: Option<Arc<str>>,
+    /// The key that signs; none takes that of `[signing]`.
+    pub kid: Option<Kid>,
 }
 
 /// One `[[policy.delegate]]`: a service that may ask for others.
@@ -64,6 +91,8 @@ pub struct Delegate {
     pub deny_groups: Vec<String>,
     /// None takes what the target's own rule gives.
     pub max_lifespan: Option<Lifespan>,
+    /// How often it may ask for others, apart from its own tokens.
+    pub rate: Rate,
 }
 
 /// What the names in a policy mean on this machine now.
@@ -120,6 +149,10 @@ pub struct Grant {
     lifespan: Lifespan,
     ruling: Ruling,
     identity: Option<Identity>,
+    issuer: Option<Arc<str>>,
+    audience: Option<Arc<str>>,
+    kid: Option<Kid>,
+    auth_time: Option<u64>,
 }
 
 impl Grant {
@@ -146,6 +179,23 @@ impl Grant {
     /// `uid`, `gid` and `id`, where the configuration asks for them.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
+    }
+    /// `iss`, where one is configured.
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
+    }
+    /// `aud`, where one is configured.
+    pub fn audience(&self) -> Option<&str> {
+        self.audience.as_deref()
+    }
+    /// The key that signs, where a rule names one.
+    pub fn kid(&self) -> Option<&Kid> {
+        self.kid.as_ref()
+    }
+    /// When the first token of a chain of refreshed ones was made, in seconds
+    /// since 1970; none for a first one.
+    pub fn auth_time(&self) -> Option<u64> {
+        self.auth_time
     }
 }
 
@@ -471,17 +521,52 @@ impl Policy {
                 });
             }
         };
+        let identity = self
+            .gives_identity(bounds.ruling)
+            .then(|| self.identity(subject))
+            .transpose()?;
+        let rule = self.rule(bounds.ruling);
+        let of_rule_or = |of_rule: fn(&Rule) -> &Option<Arc<str>>, usual: &Option<Arc<str>>| {
+            rule.and_then(|rule| of_rule(rule).clone())
+                .or_else(|| usual.clone())
+        };
         Ok(Grant {
             subject: subject.name.clone(),
             uid: subject.uid,
             delegate: delegate.map(ToOwned::to_owned),
             lifespan,
             ruling: bounds.ruling,
-            identity: self
-                .identity_claims
-                .then(|| self.identity(subject))
-                .transpose()?,
+            identity,
+            issuer: of_rule_or(|rule| &rule.issuer, &self.issuer),
+            audience: of_rule_or(|rule| &rule.audience, &self.audience),
+            kid: self.kid(bounds.ruling).cloned(),
+            auth_time: None,
         })
+    }
+
+    fn rule(&self, ruling: Ruling) -> Option<&Rule> {
+        match ruling {
+            Ruling::Default | Ruling::Root => None,
+            Ruling::Rule(number) => self.rules.get(number - 1),
+        }
+    }
+
+    /// Do tokens by this ruling carry `uid`, `gid` and `id`.
+    pub fn gives_identity(&self, ruling: Ruling) -> bool {
+        self.rule(ruling)
+            .and_then(|rule| rule.identity_claims)
+            .unwrap_or(self.identity_claims)
+    }
+
+    /// The key that signs by this ruling, where a rule names one.
+    pub fn kid(&self, ruling: Ruling) -> Option<&Kid> {
+        self.rule(ruling)?.kid.as_ref()
+    }
+
+    /// Do any tokens carry identity claims.
+    pub fn needs_group_names(&self) -> bool {
+        let by_rule = |rule: &Rule| rule.identity_claims == Some(true);
+        self.identity_claims || self.rules.iter().any(by_rule)
     }
 
     fn identity(&self, account: &Account) -> Result<Identity, Refusal> {

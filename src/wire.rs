@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 pub use self::administration::{
     Blocked, Exposition, Forgotten, Holder, KeyStatus, Metrics, Origin, Sessions, Status, Unblocked,
 };
-pub use self::answer::{Issued, Pong, Standing};
-pub use self::request::{LifespanWord, Request};
+pub use self::answer::{Issued, Pong, Standing, Verified};
+pub use self::request::{LifespanWord, Request, TokenText};
 use crate::report::Problem;
 
 /// The version that every request and every answer carries as `v`.

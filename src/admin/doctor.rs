@@ -17,7 +17,6 @@ use nix::sys::statfs::statfs;
 
 use self::rules::{DaemonFacts, Finding, InJwks, KeyFacts, Secret, SlurmFacts, Weight, fault};
 use self::slurm_conf::SlurmConf;
-use super::jwks::MAX_JWKS;
 use super::rotate::node::Node;
 use super::rotate::proof::{self, Judge};
 use super::rotate::service;
@@ -25,11 +24,12 @@ use super::{Failure, print, times};
 use crate::account;
 use crate::client;
 use crate::config::{Config, KeySource};
-use crate::daemon::{engine, usual_configuration};
+use crate::daemon::{engine, keyring, usual_configuration};
 use crate::keys::Algorithm;
 use crate::keys::file::{Trust, read_key, read_public};
 use crate::keys::format::SigningKey;
 use crate::keys::jwks::{Jwk, JwkSet};
+use crate::keys::public::MAX_JWKS;
 use crate::report::Problems;
 use crate::state::{LatestExp, StateDir};
 
@@ -95,8 +95,8 @@ impl Doctor {
                 "remove the line, then reload slurm-tokend",
             ));
         }
-        let key = match engine::read_issuer(&config) {
-            Ok(issuer) => Arc::clone(issuer.key()),
+        let key = match keyring::read_signing_key(&config) {
+            Ok(key) => Arc::new(key),
             Err(problem) => {
                 findings.push(rules::problem(
                     &problem,
@@ -199,7 +199,7 @@ fn of_state(config: &Config) -> Vec<Finding> {
             )];
         }
     };
-    let Ok(key) = engine::read_signing_key(config) else {
+    let Ok(key) = keyring::read_signing_key(config) else {
         return Vec::new();
     };
     match state.latest_exp(key.kid()) {
@@ -283,7 +283,7 @@ fn of_slurm(
     };
     let directory = file.parent().unwrap_or(Path::new("/"));
     let conf = SlurmConf::parse(&content, &mut |name| text(&directory.join(name)));
-    let trust = Trust::of_process(engine::key_trust(config).slurm_uid);
+    let trust = Trust::of_process(keyring::key_trust(config).slurm_uid);
     let mut findings = Vec::new();
     let in_jwks = match conf.parameter("jwks") {
         Some(jwks) => in_jwks(Path::new(jwks), key, &trust, &mut findings),

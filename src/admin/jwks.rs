@@ -8,15 +8,13 @@ use clap::{Args, Subcommand};
 
 use super::key::{entry, kid};
 use super::{Failure, lint, print, say};
-use crate::daemon::engine;
-use crate::keys::file::{Trust, quoted, read_public};
+use crate::daemon::{engine, keyring};
+use crate::keys::file::{Trust, quoted};
 use crate::keys::jwks::{Jwk, JwkSet};
+use crate::keys::public::{MAX_JWKS, read_jwks};
 use crate::keys::{Kid, store};
 use crate::report::{Problem, Problems};
 
-/// The largest JWKS, in bytes: a key has 0.5 KiB, and a cluster has hundreds
-/// of nodes.
-pub(super) const MAX_JWKS: usize = 4 * 1024 * 1024;
 /// slurmctld's rule for a JWKS: written by its owner only, read by all.
 pub(super) const JWKS_MODE: u32 = 0o644;
 
@@ -207,7 +205,7 @@ fn lint(file: &Path, trust: &Trust) -> Result<(), Failure> {
 /// The entry for the key that a configuration signs with.
 fn signing_jwk(config: &Path) -> Result<Jwk, Failure> {
     let config = engine::read_configuration(config)?;
-    let key = engine::read_signing_key(&config)?;
+    let key = keyring::read_signing_key(&config)?;
     match key.public() {
         Some(public) => Ok(Jwk::new(public, key.kid())),
         None => Err(Problem::at(
@@ -244,8 +242,7 @@ fn point_out_kid(file: &Path, kid: &str) {
 }
 
 pub(super) fn read_set(file: &Path, trust: &Trust) -> Result<JwkSet, Problem> {
-    let bytes = read_public(file, trust, MAX_JWKS)?;
-    let reading = JwkSet::parse(&bytes).map_err(|rejection| rejection.at(file))?;
+    let reading = read_jwks(file, trust)?;
     for entry in reading.passed_over {
         say(format_args!("{}: {entry}; left out", quoted(file)));
     }

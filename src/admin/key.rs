@@ -9,11 +9,12 @@ use rsa::RsaPrivateKey;
 use rsa::pkcs8::{EncodePrivateKey, LineEnding};
 
 use super::{Failure, print, say};
-use crate::keys::file::{SecretBytes, Trust, quoted, read_key, read_public};
-use crate::keys::format::{self, Caution, PublicKey, Rejection, SigningKey, signing_key};
+use crate::keys::file::{SecretBytes, Trust, quoted, read_key};
+use crate::keys::format::{Caution, SigningKey, signing_key};
 use crate::keys::jwk::private_jwk;
 use crate::keys::jwks::Jwk;
-use crate::keys::{Algorithm, Kid, file, store};
+use crate::keys::public::read_public_half;
+use crate::keys::{Algorithm, Kid, store};
 use crate::report::Problem;
 
 /// Nobody needs to write to a key, its owner included.
@@ -91,42 +92,20 @@ pub(super) fn run(command: Command, trust: &Trust) -> Result<(), Failure> {
     match command {
         Command::Generate(generate) => generate.run(trust),
         Command::Kid(source) => {
-            let (key, _) = public_half(&source.file, trust)?;
+            let (key, _) = read_public_half(&source.file, trust)?;
             Ok(print(&format!("{}\n", key.thumbprint()))?)
         }
         Command::Public(source) => {
-            let (key, _) = public_half(&source.file, trust)?;
+            let (key, _) = read_public_half(&source.file, trust)?;
             Ok(print(&key.to_spki_pem())?)
         }
         Command::Jwk(jwk) => jwk.run(trust),
     }
 }
 
-/// The public key in a file, and the name that a JWK gives it. A file with a
-/// private key in it has to be as safe as the daemon wants it.
-pub(super) fn public_half(
-    path: &Path,
-    trust: &Trust,
-) -> Result<(PublicKey, Option<String>), Problem> {
-    // It may turn out to be a private key: wiped like one.
-    let bytes = SecretBytes::new(read_public(path, trust, file::MAX_KEY_FILE)?);
-    let read = match PublicKey::read(bytes.as_slice()) {
-        Err(Rejection::PrivateKey) => format::public_half(&read_key(path, trust)?),
-        read => read,
-    };
-    read.map_err(|rejection| match rejection {
-        Rejection::NotPem => Problem::at(
-            path,
-            rejection.what(),
-            "name an RSA key; an HS256 key has no public half, and its kid is what signing.kid says",
-        ),
-        _ => rejection.at(path),
-    })
-}
-
 /// The public key in a file, as an entry of a set.
 pub(super) fn entry(path: &Path, kid: Option<Kid>, trust: &Trust) -> Result<Jwk, Problem> {
-    let (key, name) = public_half(path, trust)?;
+    let (key, name) = read_public_half(path, trust)?;
     let kid = key.kid(kid, name.as_deref());
     Ok(Jwk::new(
         &key,

@@ -330,7 +330,7 @@ fn publish(node: &Node, key: &SigningKey, file: &Path) -> Result<(), Problem> {
 }
 
 fn holds(node: &Node, file: &Path, set: &JwkSet) -> bool {
-    crate::keys::file::read_public(file, &node.own, super::jwks::MAX_JWKS)
+    crate::keys::file::read_public(file, &node.own, crate::keys::public::MAX_JWKS)
         .ok()
         .and_then(|bytes| JwkSet::parse(&bytes).ok())
         .is_some_and(|reading| reading.set == *set)
@@ -447,7 +447,7 @@ impl Activate {
 
 /// The next key signs, and its signature is good.
 fn check_key(next: &Next) -> Result<(), Problem> {
-    Issuer::new(Arc::clone(&next.key), None, None)
+    Issuer::new(Arc::clone(&next.key))
         .self_check(times::now())
         .map_err(|_| {
             Problem::at(

@@ -29,7 +29,7 @@ const fn bare(section: &'static str, name: &'static str) -> Key {
 }
 
 /// Every key that this release knows, in the order of the manual.
-pub const KEYS: [Key; 41] = [
+pub const KEYS: [Key; 58] = [
     key("", "slurm_user", "\"slurm\""),
     bare("", "slurm_uid"),
     key("", "allow_privileged", "[]"),
@@ -40,8 +40,17 @@ pub const KEYS: [Key; 41] = [
     bare("signing", "key"),
     bare("signing", "algorithm"),
     bare("signing", "kid"),
+    bare("signing.other", "key"),
+    bare("signing.other", "algorithm"),
+    bare("signing.other", "kid"),
+    bare("verify", "jwks"),
+    bare("verify", "key"),
+    bare("verify", "algorithm"),
+    bare("verify", "kid"),
     key("token", "default_lifespan", "\"30m\""),
     key("token", "max_lifespan", "\"12h\""),
+    key("token", "max_session", "\"7d\""),
+    key("token", "leeway", "0"),
     key("token", "identity_claims", "false"),
     key("token", "identity_min_gid", "1000"),
     bare("token", "issuer"),
@@ -54,14 +63,22 @@ pub const KEYS: [Key; 41] = [
     key("policy.rule", "groups", "[]"),
     bare("policy.rule", "default_lifespan"),
     bare("policy.rule", "max_lifespan"),
+    bare("policy.rule", "identity_claims"),
+    bare("policy.rule", "issuer"),
+    bare("policy.rule", "audience"),
+    bare("policy.rule", "kid"),
     bare("policy.delegate", "caller"),
     bare("policy.delegate", "for_groups"),
     key("policy.delegate", "deny_groups", "[]"),
     bare("policy.delegate", "max_lifespan"),
+    bare("policy.delegate", "tokens_per_minute"),
+    bare("policy.delegate", "burst"),
     key("limits", "connections", "12000"),
     key("limits", "connections_per_user", "64"),
     key("limits", "tokens_per_minute", "600"),
     key("limits", "burst", "100"),
+    key("limits", "verifications_per_minute", "6000"),
+    key("limits", "verification_burst", "600"),
     key("limits", "lookups", "32"),
     key("limits", "lookup_timeout", "\"5s\""),
     key("limits", "account_cache", "\"30s\""),
@@ -75,18 +92,13 @@ pub const KEYS: [Key; 41] = [
 
 /// Tables and keys of later releases: accepting them would promise what they
 /// don't do here.
-pub(super) const NOT_SERVED: [(&str, &str); 4] = [
-    ("", "http"),
-    ("", "verify"),
-    ("token", "max_session"),
-    ("policy.delegate", "http"),
-];
+pub(super) const NOT_SERVED: [(&str, &str); 2] = [("", "http"), ("policy.delegate", "http")];
 
 /// Where a key belongs, as people write it: `[token]`, or the top of the file.
 pub(super) fn place_of(section: &str) -> String {
     match section {
         "" => "the top of the file, before the first [table]".into(),
-        "policy.rule" | "policy.delegate" => format!("[[{section}]]"),
+        "signing.other" | "verify" | "policy.rule" | "policy.delegate" => format!("[[{section}]]"),
         _ => format!("[{section}]"),
     }
 }

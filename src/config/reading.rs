@@ -389,6 +389,13 @@ impl<'t> Section<'t> {
         sections
     }
 
+    /// Is any of these keys there. They count as asked for.
+    pub(super) fn has_any(&mut self, names: &[&'static str]) -> bool {
+        self.asked.extend(names);
+        self.table
+            .is_some_and(|table| names.iter().any(|name| table.contains_key(*name)))
+    }
+
     /// Notes every key that nobody asked for.
     pub(super) fn finish(self, reading: &mut Reading<'_>) {
         for key in self.table.iter().flat_map(|table| table.keys()) {
@@ -444,7 +451,7 @@ impl<'t> Section<'t> {
 }
 
 /// The known name that is most like `name`, if one is like it at all.
-fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+pub(super) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     const ALIKE: f64 = 0.8;
     let name = name.to_lowercase();
     known

@@ -2,14 +2,15 @@
 //! hold between them.
 
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
+use super::keys::{self, SigningTable};
 use super::reading::{Found, Place, Reading, Section, flag, lifespan, name, number, text, wait};
-use super::{Audit, Config, DEFAULT_SLURM_USER, KeySource, Limits, Signing, Sink};
+use super::{Audit, Config, DEFAULT_SLURM_USER, Limits, Sink};
 use crate::audit::Form;
-use crate::keys::{Algorithm, Kid};
-use crate::policy::{Delegate, Policy, Rule};
+use crate::policy::{Delegate, Policy, Rate, Rule};
 use crate::token::lifespan::Lifespan;
 use crate::wire::{DEFAULT_SOCKET, shorten};
 
@@ -24,14 +25,16 @@ const NOBODY: u32 = 65_534;
 /// and a socket is bound under a longer name before it takes this one.
 const LONGEST_SOCKET_PATH: usize = 95;
 /// `PATH_MAX` of Linux, without its closing NUL.
-const LONGEST_PATH: usize = 4095;
+pub(super) const LONGEST_PATH: usize = 4095;
 /// The longest `iss` and `aud`: they are in every token.
 const LONGEST_CLAIM: usize = 255;
-/// Longer ones aren't names of credentials to systemd (`NAME_MAX`).
-const LONGEST_CREDENTIAL: usize = 255;
 
 const DEFAULT_LIFESPAN: Lifespan = Lifespan::from_seconds(1800).unwrap();
 const MAX_LIFESPAN: Lifespan = Lifespan::from_seconds(12 * 3600).unwrap();
+const MAX_SESSION: Lifespan = Lifespan::from_seconds(7 * 24 * 3600).unwrap();
+/// The most seconds that clocks may differ, of those who check tokens: more
+/// than a few minutes would prolong every token (RFC 7519 section 4.1.4).
+const MOST_LEEWAY: u32 = 300;
 
 /// Reads every table. What can't be read has a default in its place, and
 /// `reading` has noted why.
@@ -46,22 +49,11 @@ pub(super) fn read(reading: &mut Reading<'_>, table: &DeTable<'_>, host: &str) -
     let state_dir = top.take(reading, "state_dir", path::<LONGEST_PATH>);
     check_accounts(reading, &slurm_user, &slurm_uid, &allow_privileged, &user);
 
-    let signing = match top.section(reading, "signing") {
-        Found::Sound(section, _) => read_signing(reading, section, host),
-        Found::Bad => None,
-        Found::Absent => {
-            reading.missing(
-                None,
-                "the table [signing] is missing, so there is no key to sign with",
-                "make a key with `slurm-tokenctl key generate`, then add three lines: \
-                 [signing], key = \"/etc/slurm/token-keys/{host}.pem\", algorithm = \"RS256\"",
-            );
-            None
-        }
-    };
+    let signing = keys::read_signing(reading, &mut top, host);
+    let verify = keys::read_verify(reading, &mut top, host);
     let token = read_token(reading, &mut top);
-    let policy = read_policy(reading, &mut top, &token);
     let limits = read_limits(reading, &mut top);
+    let policy = read_policy(reading, &mut top, &token, &signing, &limits);
     let audit = read_audit(reading, &mut top);
     top.finish(reading);
 
@@ -71,12 +63,13 @@ pub(super) fn read(reading: &mut Reading<'_>, table: &DeTable<'_>, host: &str) -
         socket: socket.or(DEFAULT_SOCKET.into()),
         user: user.or(DEFAULT_USER.into()),
         state_dir: state_dir.or("/var/lib/slurm-tokend".into()),
-        signing: signing.unwrap_or_else(|| {
+        signing: signing.key.unwrap_or_else(|| {
             reading.cannot_tell("signing");
-            NO_SIGNING
+            keys::NONE
         }),
-        issuer: token.issuer,
-        audience: token.audience,
+        other_signing: signing.others,
+        verify,
+        leeway: token.leeway,
         policy: Policy {
             slurm_user: slurm_user.or(DEFAULT_SLURM_USER.into()),
             slurm_uid: slurm_uid.ok(),
@@ -92,6 +85,9 @@ pub(super) fn read(reading: &mut Reading<'_>, table: &DeTable<'_>, host: &str) -
             max_lifespan: token.max_lifespan.or(MAX_LIFESPAN),
             identity_claims: token.identity_claims,
             identity_min_gid: token.identity_min_gid,
+            issuer: token.issuer,
+            audience: token.audience,
+            max_session: token.max_session,
         },
         limits,
         audit,
@@ -153,156 +149,8 @@ fn check_accounts(
     }
 }
 
-fn read_signing(
-    reading: &mut Reading<'_>,
-    mut section: Section<'_>,
-    host: &str,
-) -> Option<Signing> {
-    let key = section.take(reading, "key", |reading, place, value| {
-        key_source(reading, place, value, host)
-    });
-    if matches!(key, Found::Absent) {
-        reading.missing(
-            Some(&section),
-            "the table [signing] has no key",
-            "add a line such as key = \"/etc/slurm/token-keys/{host}.pem\"",
-        );
-    }
-    let algorithm = section.take(reading, "algorithm", algorithm);
-    if matches!(algorithm, Found::Absent) {
-        reading.missing(
-            Some(&section),
-            "the table [signing] has no algorithm, and it's never guessed from the key",
-            "add algorithm = \"RS256\" for an RSA key, or \"HS256\" for a secret that \
-             slurmctld shares",
-        );
-    }
-    let kid = section.take(reading, "kid", |reading, place, value| {
-        let kid = expand(text(reading, place, value)?, host);
-        let kid = kid
-            .map_err(|(what, remedy)| reading.fault(place, what, remedy))
-            .ok()?;
-        Kid::new(&kid).or_else(|| {
-            reading.fault(place, format!("can't be {kid:?}"), KID_REMEDY);
-            None
-        })
-    });
-    let kid = match (&key, &algorithm, kid) {
-        (Found::Sound(source, place), Found::Sound(Algorithm::Hs256, _), Found::Absent) => {
-            let kid = stem(source).and_then(Kid::new);
-            if kid.is_none() {
-                reading.fault(
-                    place,
-                    "is of a name that can't be the kid of its tokens, and there is no kid",
-                    "add a line such as kid = \"cluster-2026\"",
-                );
-            }
-            kid
-        }
-        (_, _, kid) => kid.ok(),
-    };
-    section.finish(reading);
-    Some(Signing {
-        key: key.ok()?,
-        algorithm: algorithm.ok()?,
-        kid,
-    })
-}
-
-/// What stands in the place of a `[signing]` that can't be read. Never used:
-/// a configuration without it isn't served with.
-const NO_SIGNING: Signing = Signing {
-    key: KeySource::Credential(String::new()),
-    algorithm: Algorithm::Rs256,
-    kid: None,
-};
-
-const KID_REMEDY: &str =
-    "write 1 to 128 letters, digits, dots, underscores or hyphens, and no dot or hyphen first";
-
-/// The key file's name without its last extension: the kid of an HS256 key
-/// that has no other, as in `<kid>.key`.
-fn stem(source: &KeySource) -> Option<&str> {
-    match source {
-        KeySource::File(path) => path.file_stem()?.to_str(),
-        KeySource::Credential(name) => Path::new(name).file_stem()?.to_str(),
-    }
-}
-
-fn algorithm(reading: &mut Reading<'_>, place: &Place, value: &DeValue<'_>) -> Option<Algorithm> {
-    let name = text(reading, place, value)?;
-    name.parse().ok().or_else(|| {
-        reading.fault(
-            place,
-            format!("can't be {:?}", shorten(name)),
-            "write \"RS256\" or \"HS256\": Slurm knows no other",
-        );
-        None
-    })
-}
-
-/// Reads `signing.key`. What stands there is never repeated, as it may be the
-/// key itself by mistake.
-fn key_source(
-    reading: &mut Reading<'_>,
-    place: &Place,
-    value: &DeValue<'_>,
-    host: &str,
-) -> Option<KeySource> {
-    const REMEDY: &str =
-        "write the absolute path of the key's file, or \"credential:NAME\", never the key itself";
-    let Some(written) = value.as_str() else {
-        reading.fault(place, "must be a string", REMEDY);
-        return None;
-    };
-    let fault = match expand(written, host) {
-        Err((what, remedy)) => {
-            reading.fault(place, what, remedy);
-            return None;
-        }
-        Ok(written) => match written.strip_prefix("credential:") {
-            Some(name) if is_credential(name) => {
-                return Some(KeySource::Credential(name.to_owned()));
-            }
-            Some(_) => "names a credential by what can't be a credential's name",
-            None => match path_fault(&written, LONGEST_PATH) {
-                None => return Some(KeySource::File(written.into())),
-                Some(fault) => fault,
-            },
-        },
-    };
-    reading.fault(place, fault, REMEDY);
-    None
-}
-
-/// A name of a file in `$CREDENTIALS_DIRECTORY`.
-fn is_credential(name: &str) -> bool {
-    (1..=LONGEST_CREDENTIAL).contains(&name.len())
-        && !name.starts_with('.')
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_graphic() && b != b'/' && b != b':')
-}
-
-/// Puts the host's name in the place of `{host}`.
-fn expand(text: &str, host: &str) -> Result<String, (&'static str, &'static str)> {
-    if host.is_empty() && text.contains("{host}") {
-        return Err((
-            "has {host} in it, and this machine has no host name that could stand there",
-            "write the name in its place, or give the machine one with `hostnamectl hostname`",
-        ));
-    }
-    if text.replace("{host}", "").contains(['{', '}']) {
-        return Err((
-            "has braces around something else than host",
-            "write {host} or no braces",
-        ));
-    }
-    Ok(text.replace("{host}", host))
-}
-
 /// Reads an absolute path of at most `LONGEST` bytes.
-fn path<const LONGEST: usize>(
+pub(super) fn path<const LONGEST: usize>(
     reading: &mut Reading<'_>,
     place: &Place,
     value: &DeValue<'_>,
@@ -320,7 +168,7 @@ fn path<const LONGEST: usize>(
 }
 
 /// Why a text can't be the path of one file or directory of ours.
-fn path_fault(path: &str, longest: usize) -> Option<&'static str> {
+pub(super) fn path_fault(path: &str, longest: usize) -> Option<&'static str> {
     if !path.starts_with('/') {
         Some("is no absolute path")
     } else if path.len() > longest {
@@ -345,8 +193,10 @@ struct TokenTable {
     max_lifespan: Found<Lifespan>,
     identity_claims: bool,
     identity_min_gid: u32,
-    issuer: Option<String>,
-    audience: Option<String>,
+    issuer: Option<Arc<str>>,
+    audience: Option<Arc<str>>,
+    max_session: Lifespan,
+    leeway: u32,
 }
 
 fn read_token(reading: &mut Reading<'_>, top: &mut Section<'_>) -> TokenTable {
@@ -365,6 +215,12 @@ fn read_token(reading: &mut Reading<'_>, top: &mut Section<'_>) -> TokenTable {
             .or(1000),
         issuer: section.take(reading, "issuer", claim).ok(),
         audience: section.take(reading, "audience", claim).ok(),
+        max_session: section
+            .take(reading, "max_session", lifespan)
+            .or(MAX_SESSION),
+        leeway: section
+            .take(reading, "leeway", number::<0, MOST_LEEWAY>)
+            .or(0),
     };
     section.finish(reading);
     table
@@ -400,10 +256,10 @@ fn check_default(
 }
 
 /// Reads `iss` or `aud`.
-fn claim(reading: &mut Reading<'_>, place: &Place, value: &DeValue<'_>) -> Option<String> {
+fn claim(reading: &mut Reading<'_>, place: &Place, value: &DeValue<'_>) -> Option<Arc<str>> {
     let claim = text(reading, place, value)?;
     if (1..=LONGEST_CLAIM).contains(&claim.len()) && !claim.contains(char::is_control) {
-        return Some(claim.to_owned());
+        return Some(claim.into());
     }
     reading.fault(
         place,
@@ -427,6 +283,8 @@ fn read_policy(
     reading: &mut Reading<'_>,
     top: &mut Section<'_>,
     token: &TokenTable,
+    signing: &SigningTable,
+    limits: &Limits,
 ) -> PolicyTable {
     let mut section = top.optional_section(reading, "policy");
     let table = PolicyTable {
@@ -439,9 +297,9 @@ fn read_policy(
         rules: section
             .sections(reading, "rule", "policy.rule")
             .into_iter()
-            .map(|section| read_rule(reading, section, &token.max_lifespan))
+            .map(|section| read_rule(reading, section, &token.max_lifespan, signing))
             .collect(),
-        delegates: read_delegates(reading, &mut section),
+        delegates: read_delegates(reading, &mut section, limits.tokens),
     };
     section.finish(reading);
     table
@@ -451,6 +309,7 @@ fn read_rule(
     reading: &mut Reading<'_>,
     mut section: Section<'_>,
     token_max: &Found<Lifespan>,
+    signing: &SigningTable,
 ) -> Rule {
     let users = section.take_list(reading, "users", name);
     let groups = section.take_list(reading, "groups", name);
@@ -464,16 +323,29 @@ fn read_rule(
     let default_lifespan = section.take(reading, "default_lifespan", lifespan);
     let max_lifespan = section.take(reading, "max_lifespan", lifespan);
     check_default(reading, &default_lifespan, &max_lifespan, token_max);
-    section.finish(reading);
-    Rule {
+    let rule = Rule {
         users: values(users),
         groups: values(groups),
         default_lifespan: default_lifespan.ok(),
         max_lifespan: max_lifespan.ok(),
-    }
+        identity_claims: section.take(reading, "identity_claims", flag).ok(),
+        issuer: section.take(reading, "issuer", claim).ok(),
+        audience: section.take(reading, "audience", claim).ok(),
+        kid: section
+            .take(reading, "kid", |reading, place, value| {
+                signing.named(reading, place, value)
+            })
+            .ok(),
+    };
+    section.finish(reading);
+    rule
 }
 
-fn read_delegates(reading: &mut Reading<'_>, policy: &mut Section<'_>) -> Vec<Delegate> {
+fn read_delegates(
+    reading: &mut Reading<'_>,
+    policy: &mut Section<'_>,
+    usual: Rate,
+) -> Vec<Delegate> {
     let mut delegates: Vec<Delegate> = Vec::new();
     for mut section in policy.sections(reading, "delegate", "policy.delegate") {
         let caller = section.take(reading, "caller", name);
@@ -518,6 +390,7 @@ fn read_delegates(reading: &mut Reading<'_>, policy: &mut Section<'_>) -> Vec<De
             for_groups: values(for_groups),
             deny_groups: values(deny_groups),
             max_lifespan: section.take(reading, "max_lifespan", lifespan).ok(),
+            rate: read_rate(reading, &mut section, ["tokens_per_minute", "burst"], usual),
         });
         section.finish(reading);
     }
@@ -576,12 +449,18 @@ fn read_limits(reading: &mut Reading<'_>, top: &mut Section<'_>) -> Limits {
     let limits = Limits {
         connections,
         connections_per_user: per_user.or(usual.connections_per_user.min(connections)),
-        tokens_per_minute: section
-            .take(reading, "tokens_per_minute", number::<1, 100_000_000>)
-            .or(usual.tokens_per_minute),
-        burst: section
-            .take(reading, "burst", number::<1, 100_000_000>)
-            .or(usual.burst),
+        tokens: read_rate(
+            reading,
+            &mut section,
+            ["tokens_per_minute", "burst"],
+            usual.tokens,
+        ),
+        verifications: read_rate(
+            reading,
+            &mut section,
+            ["verifications_per_minute", "verification_burst"],
+            usual.verifications,
+        ),
         lookups: section
             .take(reading, "lookups", number::<1, 1024>)
             .map(count)
@@ -604,6 +483,22 @@ fn read_limits(reading: &mut Reading<'_>, top: &mut Section<'_>) -> Limits {
     };
     section.finish(reading);
     limits
+}
+
+fn read_rate(
+    reading: &mut Reading<'_>,
+    section: &mut Section<'_>,
+    [per_minute, burst]: [&'static str; 2],
+    usual: Rate,
+) -> Rate {
+    Rate {
+        per_minute: section
+            .take(reading, per_minute, number::<1, 100_000_000>)
+            .or(usual.per_minute),
+        burst: section
+            .take(reading, burst, number::<1, 100_000_000>)
+            .or(usual.burst),
+    }
 }
 
 fn read_audit(reading: &mut Reading<'_>, top: &mut Section<'_>) -> Audit {

@@ -4,7 +4,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Delegate, Rule};
+use crate::policy::{Delegate, Rate, Rule};
 use crate::report::Problem;
 use crate::token::lifespan::Lifespan;
 
@@ -88,13 +88,15 @@ fn a_file_of_two_keys_is_enough_and_has_every_default() {
     );
 }
 
+/// Are there several tables of this name.
+fn is_list(section: &str) -> bool {
+    section.starts_with("policy.") || matches!(section, "signing.other" | "verify")
+}
+
 #[test]
 fn the_known_keys_name_the_true_defaults() {
     let mut text = String::new();
-    for key in KEYS
-        .iter()
-        .filter(|key| !key.section.starts_with("policy."))
-    {
+    for key in KEYS.iter().filter(|key| !is_list(key.section)) {
         let full = [key.section, key.name].join(".");
         if let Some(default) = key.default {
             text.extend([full.trim_start_matches('.'), " = ", default, "\n"]);
@@ -108,7 +110,7 @@ fn every_known_key_is_read() {
     for key in KEYS {
         let table = match key.section {
             "" => String::new(),
-            section if section.starts_with("policy.") => format!("[[{section}]]\n"),
+            section if is_list(section) => format!("[[{section}]]\n"),
             section => format!("[{section}]\n"),
         };
         // No key takes a date.
@@ -132,9 +134,20 @@ state_dir = "/srv/tokend"
 key = "/etc/slurm/token-keys/{host}-2026-11.pem"
 algorithm = "RS256"
 kid = "{host}-2026-11"
+[[signing.other]]
+key = "/etc/slurm/token-keys/{host}-workflow.key"
+algorithm = "HS256"
+[[verify]]
+jwks = "/etc/slurm/jwks.json"
+[[verify]]
+key = "/etc/slurm/token-keys/{host}-2025-11.pem"
+algorithm = "RS256"
+kid = "{host}-2025-11"
 [token]
 default_lifespan = "1h"
 max_lifespan = 7200
+max_session = "2d"
+leeway = 5
 identity_claims = true
 identity_min_gid = 500
 issuer = "https://login1.example.org"
@@ -149,16 +162,24 @@ users = ["alice"]
 groups = ["workflow"]
 default_lifespan = "2d"
 max_lifespan = "7d"
+identity_claims = false
+issuer = "workflow"
+audience = "workflows"
+kid = "{host}-workflow"
 [[policy.delegate]]
 caller = "ondemand"
 for_groups = ["hpcusers"]
 deny_groups = ["operators"]
 max_lifespan = "10m"
+tokens_per_minute = 30
+burst = 6
 [limits]
 connections = 100
 connections_per_user = 10
 tokens_per_minute = 60
 burst = 5
+verifications_per_minute = 120
+verification_burst = 7
 lookups = 4
 lookup_timeout = "2s"
 account_cache = 60
@@ -193,17 +214,28 @@ fn every_rule_of_the_policy_arrives_where_it_belongs() {
                 groups: vec!["workflow".into()],
                 default_lifespan: Some(seconds(172_800)),
                 max_lifespan: Some(seconds(604_800)),
+                identity_claims: Some(false),
+                issuer: Some("workflow".into()),
+                audience: Some("workflows".into()),
+                kid: Kid::new("login1-workflow"),
             }],
             delegates: vec![Delegate {
                 caller: "ondemand".into(),
                 for_groups: vec!["hpcusers".into()],
                 deny_groups: vec!["operators".into()],
                 max_lifespan: Some(seconds(600)),
+                rate: Rate {
+                    per_minute: 30,
+                    burst: 6,
+                },
             }],
             default_lifespan: seconds(3600),
             max_lifespan: seconds(7200),
             identity_claims: true,
             identity_min_gid: 500,
+            issuer: Some("https://login1.example.org".into()),
+            audience: Some("cluster".into()),
+            max_session: seconds(172_800),
         }
     );
 }
@@ -217,19 +249,37 @@ fn every_other_value_arrives_where_it_belongs() {
         socket: "/run/other/tokend.sock".into(),
         user: "tokend".into(),
         state_dir: "/srv/tokend".into(),
-        signing: Signing {
+        signing: ConfiguredKey {
             key: KeySource::File("/etc/slurm/token-keys/login1-2026-11.pem".into()),
             algorithm: Algorithm::Rs256,
             kid: Kid::new("login1-2026-11"),
         },
-        issuer: Some("https://login1.example.org".into()),
-        audience: Some("cluster".into()),
+        other_signing: vec![ConfiguredKey {
+            key: KeySource::File("/etc/slurm/token-keys/login1-workflow.key".into()),
+            algorithm: Algorithm::Hs256,
+            kid: Kid::new("login1-workflow"),
+        }],
+        verify: vec![
+            Accepted::Jwks("/etc/slurm/jwks.json".into()),
+            Accepted::Key(ConfiguredKey {
+                key: KeySource::File("/etc/slurm/token-keys/login1-2025-11.pem".into()),
+                algorithm: Algorithm::Rs256,
+                kid: Kid::new("login1-2025-11"),
+            }),
+        ],
+        leeway: 5,
         policy: config.policy.clone(),
         limits: Limits {
             connections: 100,
             connections_per_user: 10,
-            tokens_per_minute: 60,
-            burst: 5,
+            tokens: Rate {
+                per_minute: 60,
+                burst: 5,
+            },
+            verifications: Rate {
+                per_minute: 120,
+                burst: 7,
+            },
             lookups: 4,
             lookup_timeout: Duration::from_secs(2),
             account_cache: Duration::from_mins(1),
@@ -345,14 +395,6 @@ fn what_this_release_does_not_serve_is_refused_by_name() {
         (
             "[http]\nsocket = \"/run/x\"",
             &["4: http is not served by this release; remove it"],
-        ),
-        (
-            "[[verify]]\njwks = \"/x\"",
-            &["4: verify is not served by this release"],
-        ),
-        (
-            "[token]\nmax_session = \"7d\"",
-            &["5: token.max_session is not served"],
         ),
         (
             "[[policy.delegate]]\ncaller = \"ondemand\"\nfor_groups = [\"g\"]\nhttp = false",
@@ -772,6 +814,100 @@ fn an_hs256_key_of_a_name_that_is_no_kid_needs_one() {
         told.contains("2: signing.key") && told.contains("add a line such as kid ="),
         "{told}"
     );
+}
+
+#[test]
+fn a_rule_names_a_key_that_signs() {
+    let other =
+        "[[signing.other]]\nkey = \"/k/w.pem\"\nalgorithm = \"RS256\"\nkid = \"login1-workflow\"\n";
+    let rule = |kid: &str| format!("[[policy.rule]]\nusers = [\"alice\"]\nkid = {kid}\n");
+    let config = config(&format!("{SIGNING}{other}{}", rule("\"login1-workflow\"")));
+    assert_eq!(config.policy.rules[0].kid, Kid::new("login1-workflow"));
+
+    let told = problem(&format!("{SIGNING}{other}{}", rule("\"login1-workfow\"")));
+    assert!(
+        told.starts_with("10: policy.rule.kid is \"login1-workfow\""),
+        "{told}"
+    );
+    assert!(told.contains("did you mean \"login1-workflow\"?"), "{told}");
+    let told = problem(&format!("{SIGNING}{}", rule("\"../../etc\"")));
+    assert!(
+        told.contains("the kid of [signing] or of a [[signing.other]]"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_key_beside_the_first_has_a_kid_of_its_own() {
+    let other = |lines: &str| {
+        format!(
+            "{}[[signing.other]]\n{lines}\n",
+            signing("kid = \"first\"\n")
+        )
+    };
+    let told = problem(&other("key = \"/k/w.pem\"\nalgorithm = \"RS256\""));
+    assert!(
+        told.contains("has no kid, so no rule can name it"),
+        "{told}"
+    );
+    let told = problem(&other(
+        "key = \"/k/w.pem\"\nalgorithm = \"RS256\"\nkid = \"first\"",
+    ));
+    assert!(
+        told.contains("another key that signs has already"),
+        "{told}"
+    );
+    let told = problem(&other("key = \"/k/first.key\"\nalgorithm = \"HS256\""));
+    assert!(
+        told.contains("another key that signs has already"),
+        "{told}"
+    );
+    let told = problems(&other("kid = \"second\""));
+    assert!(
+        told[0].contains("this [[signing.other]] has no key"),
+        "{told:?}"
+    );
+    assert!(
+        told[1].contains("this [[signing.other]] has no algorithm"),
+        "{told:?}"
+    );
+    assert_eq!(told.len(), 2);
+}
+
+#[test]
+fn a_faulty_key_is_no_reason_to_doubt_the_rules_that_name_it() {
+    let told = problem(&format!(
+        "{SIGNING}[[signing.other]]\nkey = \"k.pem\"\nalgorithm = \"RS256\"\nkid = \"w\"\n\
+         [[policy.rule]]\nusers = [\"alice\"]\nkid = \"w\"\n"
+    ));
+    assert!(
+        told.contains("signing.other.key is no absolute path"),
+        "{told}"
+    );
+}
+
+#[test]
+fn keys_to_verify_with_are_a_jwks_or_one_key_with_its_algorithm() {
+    each_is_refused(&[
+        ("[[verify]]", &["this [[verify]] names no keys"]),
+        (
+            "[[verify]]\njwks = \"jwks.json\"",
+            &["verify.jwks is no absolute path"],
+        ),
+        (
+            "[[verify]]\nkey = \"/k/old.pem\"",
+            &["this [[verify]] has no algorithm"],
+        ),
+        (
+            "[[verify]]\njwks = \"/j\"\nalgorithm = \"RS256\"",
+            &["verify.jwks stands beside", "make it two [[verify]]"],
+        ),
+        (
+            "[[verify]]\njwks = \"/j\"\nset = 1",
+            &["there is no key \"set\" in [[verify]]"],
+        ),
+        ("[verify]\njwks = \"/j\"", &["must be a list of tables"]),
+    ]);
 }
 
 #[test]

@@ -46,8 +46,8 @@ impl Daemon {
     ) -> Next {
         let limits = &exchange.engine.config.limits;
         let payer = Payer::User(caller.uid);
-        if let Err(fast) = self.quotas.take(payer, limits, Instant::now()) {
-            return self.refuse_fast(exchange, &caller, fast);
+        if let Err(fast) = self.quotas.take(payer, limits.tokens, Instant::now()) {
+            return self.refuse_fast(exchange, Some(&caller), fast);
         }
         let policy = &exchange.engine.config.policy;
         let own = match &exchange.request {
@@ -169,7 +169,7 @@ impl Daemon {
             latest_expiry: holder.and_then(|holder| holder.latest_expiry),
             since: self.ledger.since(),
             longest_lifespan: engine.config.policy.longest_lifespan().seconds(),
-            kid: engine.issuer.key().kid().as_str().to_owned(),
+            kid: engine.keys.main().key().kid().as_str().to_owned(),
             block,
         };
         self.answer(exchange.connection, wire::ok_line(&answer))
@@ -321,7 +321,7 @@ impl Daemon {
     fn status(&self, exchange: &Exchange) -> Status {
         let now = unix_now();
         let engine = &exchange.engine;
-        let key = engine.issuer.key();
+        let key = engine.keys.main().key();
         let totals = self.ledger.totals(now);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),

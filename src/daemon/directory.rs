@@ -38,7 +38,7 @@ impl Sought {
     pub fn by(policy: &Policy, who: Who) -> Self {
         Self {
             who,
-            group_names: policy.identity_claims,
+            group_names: policy.needs_group_names(),
         }
     }
 }

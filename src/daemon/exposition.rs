@@ -209,7 +209,7 @@ impl Daemon {
     }
 
     fn write_state(&self, text: &mut Text, engine: &Engine, now: u64) {
-        let key = engine.issuer.key();
+        let key = engine.keys.main().key();
         let kid = key.kid().as_str();
         let of_key = || vec![("kid", kid), ("alg", key.algorithm().as_str())];
         text.gauge(

@@ -10,13 +10,14 @@ use crate::caller::Caller;
 use crate::daemon::directory::{Found, Who};
 use crate::daemon::engine::Engine;
 use crate::daemon::ledger;
-use crate::daemon::quotas::Payer;
+use crate::daemon::quotas::{Payer, TooFast};
 use crate::daemon::refuse::{no_directory, unknown_name};
 use crate::daemon::serve::{Exchange, Next};
 use crate::daemon::{Daemon, unix_now};
-use crate::issue::{IssueError, Token};
+use crate::issue::IssueError;
 use crate::keys::Algorithm;
 use crate::policy::{Grant, Names};
+use crate::token::compact::Claims;
 use crate::token::lifespan::Asked;
 use crate::wire::{self, Code, Issued, Refusal};
 
@@ -28,15 +29,23 @@ const LOG_RETRY: Duration = Duration::from_millis(2);
 const LOG_RENEWAL: Duration = Duration::from_millis(100);
 
 /// What a decision goes by.
-struct Facts {
-    names: Arc<Names>,
-    caller: Arc<Account>,
-    asked: Asked,
+pub(super) struct Facts {
+    pub(super) names: Arc<Names>,
+    pub(super) caller: Arc<Account>,
+    pub(super) wanted: Wanted,
+}
+
+/// What is asked for.
+pub(super) enum Wanted {
+    /// A token, the first of its session.
+    Token(Asked),
+    /// One in the place of this one.
+    InPlaceOf(Box<Claims>),
 }
 
 /// A token, and what there is to say of it; nobody has it yet.
 struct Made {
-    account: Arc<Account>,
+    facts: Facts,
     grant: Grant,
     issued: Issued,
 }
@@ -50,8 +59,12 @@ impl Made {
             kid: &self.issued.kid,
             jti: &self.issued.jti,
             rule: self.grant.ruling(),
+            replaces: match &self.facts.wanted {
+                Wanted::Token(_) => None,
+                Wanted::InPlaceOf(old) => old.jti.as_deref(),
+            },
         };
-        exchange.event(Some(&self.account), outcome)
+        exchange.event(Some(&self.facts.caller), outcome)
     }
 }
 
@@ -64,14 +77,10 @@ impl Daemon {
         caller: Arc<Account>,
         names: Arc<Names>,
     ) -> Next {
-        let payer = Payer::User(caller.uid);
-        let limits = &exchange.engine.config.limits;
-        let now = exchange
-            .connection
-            .begun
-            .map_or_else(Instant::now, |(at, _)| at);
-        if let Err(fast) = self.quotas.take(payer, limits, now) {
-            return self.refuse_fast(exchange, &caller, fast);
+        let target = exchange.request.target();
+        let target = target.filter(|name| *name != caller.name);
+        if let Err(fast) = self.pay(&exchange, &caller, target.is_some()) {
+            return self.refuse_fast(exchange, Some(&caller), fast);
         }
         let asked = match Asked::from_word(exchange.request.lifespan()) {
             Ok(asked) => asked,
@@ -84,23 +93,45 @@ impl Daemon {
                 return self.refuse(exchange, Some(&caller), &refusal);
             }
         };
+        let target = target.map(ToOwned::to_owned);
         let facts = Facts {
             names,
             caller,
-            asked,
+            wanted: Wanted::Token(asked),
         };
-        match exchange.request.target() {
-            Some(name) if name != facts.caller.name => {
-                let name = name.to_owned();
-                self.learn_target(exchange, facts, name)
-            }
-            _ => self.decide(exchange, &facts, None),
+        match target {
+            Some(name) => self.learn_target(exchange, facts, name),
+            None => self.decide(exchange, facts, None),
         }
+    }
+
+    /// Takes one token off the caller's rate; a service has a rate of its own
+    /// for the tokens of others.
+    pub(super) fn pay(
+        &self,
+        exchange: &Exchange,
+        caller: &Account,
+        for_another: bool,
+    ) -> Result<(), TooFast> {
+        let config = &exchange.engine.config;
+        let delegate = for_another.then(|| config.policy.delegate(caller).ok());
+        let (payer, rate) = match delegate.flatten() {
+            Some(delegate) => (Payer::Delegate(caller.uid), delegate.rate),
+            None => (Payer::User(caller.uid), config.limits.tokens),
+        };
+        let begun = exchange.connection.begun;
+        let now = begun.map_or_else(Instant::now, |(at, _)| at);
+        self.quotas.take(payer, rate, now)
     }
 
     /// Learns whom a service asks for. Nobody else's word makes us look up a
     /// name: it would be everybody's way to keep the account service busy.
-    fn learn_target(self: &Arc<Self>, exchange: Exchange, facts: Facts, name: String) -> Next {
+    pub(super) fn learn_target(
+        self: &Arc<Self>,
+        exchange: Exchange,
+        facts: Facts,
+        name: String,
+    ) -> Next {
         let policy = &exchange.engine.config.policy;
         let may_ask = policy
             .judge(&name)
@@ -110,91 +141,116 @@ impl Daemon {
         }
         let sought = exchange.sought(Who::Name(name));
         if let Some(target) = self.directory.remembered(&sought, Instant::now()) {
-            return self.decide(exchange, &facts, Some(target));
+            return self.decide(exchange, facts, Some(target));
         }
         self.later(exchange, async move |daemon, exchange| {
             let limits = exchange.engine.config.limits.clone();
             match daemon.directory.account(sought, &limits).await {
-                Ok(target) => daemon.decide(exchange, &facts, Some(target)),
+                Ok(target) => daemon.decide(exchange, facts, Some(target)),
                 Err(why) => daemon.refuse(exchange, Some(&facts.caller), &no_directory(why)),
             }
         })
     }
 
     /// Decides: the policy gives a grant, to the caller or for the target.
-    fn decide(self: &Arc<Self>, exchange: Exchange, facts: &Facts, target: Option<Found>) -> Next {
+    pub(super) fn decide(
+        self: &Arc<Self>,
+        exchange: Exchange,
+        facts: Facts,
+        target: Option<Found>,
+    ) -> Next {
         let Facts {
             names,
             caller,
-            asked,
-        } = facts;
-        if let (Some(None), Some(name)) = (&target, exchange.request.target()) {
+            wanted,
+        } = &facts;
+        if let (Some(None), Some(name)) = (&target, exchange.target()) {
             let refusal = unknown_name(Some(name));
             return self.refuse(exchange, Some(caller), &refusal);
         }
         let target = target.flatten();
+        let target = target.as_deref();
         let policy = &exchange.engine.config.policy;
         let decided = self
-            .refuse_blocked(caller, target.as_deref())
-            .and_then(|()| policy.decide(names, caller, target.as_deref(), *asked));
+            .refuse_blocked(caller, target)
+            .and_then(|()| match wanted {
+                Wanted::Token(asked) => policy.decide(names, caller, target, *asked),
+                Wanted::InPlaceOf(old) => policy.renew(names, caller, target, old, unix_now()),
+            });
         match decided {
-            Ok(grant) => self.sign(exchange, Arc::clone(caller), grant),
+            Ok(grant) => self.sign(exchange, facts, grant),
             Err(refusal) => self.refuse(exchange, Some(caller), &refusal),
         }
     }
 
     /// Signs: an HMAC at once, an RSA signature when it's this user's turn.
-    fn sign(self: &Arc<Self>, exchange: Exchange, account: Arc<Account>, grant: Grant) -> Next {
-        match exchange.engine.issuer.key().algorithm() {
-            Algorithm::Hs256 => {
-                let result = exchange.engine.issuer.issue(&grant, unix_now());
-                self.finish(exchange, account, grant, result)
-            }
-            Algorithm::Rs256 => {
+    fn sign(self: &Arc<Self>, exchange: Exchange, facts: Facts, grant: Grant) -> Next {
+        let issuer = exchange.engine.keys.issuer(&grant);
+        match issuer.map(|issuer| issuer.key().algorithm()) {
+            Some(Algorithm::Rs256) => {
                 let daemon = Arc::clone(self);
+                let uid = facts.caller.uid;
                 self.hand_on(exchange, move |exchange| {
                     let signers = Arc::clone(&daemon.signers);
-                    signers.submit(account.uid, move || {
-                        let result = exchange.engine.issuer.issue(&grant, unix_now());
-                        if let Some(next) = daemon.finish(exchange, account, grant, result) {
+                    signers.submit(uid, move || {
+                        if let Some(next) = daemon.finish(exchange, facts, grant) {
                             daemon.advance(next);
                         }
                     });
                 })
             }
+            Some(Algorithm::Hs256) | None => self.finish(exchange, facts, grant),
         }
     }
 
-    /// Records, then answers: without the record no token leaves.
-    fn finish(
-        self: &Arc<Self>,
-        exchange: Exchange,
-        account: Arc<Account>,
-        grant: Grant,
-        result: Result<Token, IssueError>,
-    ) -> Next {
-        let mut token = match result {
-            Ok(token) => token,
-            Err(error) => return self.refuse(exchange, Some(&account), &not_issued(error)),
+    /// Signs, records and hands over.
+    fn finish(self: &Arc<Self>, exchange: Exchange, facts: Facts, grant: Grant) -> Next {
+        let keys = &exchange.engine.keys;
+        let issued = keys
+            .issuer(&grant)
+            .ok_or(IssueError::Fault)
+            .and_then(|issuer| Ok((issuer.key().kid(), issuer.issue(&grant, unix_now())?)));
+        let (kid, mut token) = match issued {
+            Ok(issued) => issued,
+            Err(error) => return self.refuse(exchange, Some(&facts.caller), &not_issued(error)),
         };
         // Whoever was blocked while this waited for its turn gets nothing either.
-        if let Some(refusal) = self.blocked_meanwhile(&account, &grant) {
-            return self.refuse(exchange, Some(&account), &refusal);
-        }
-        if !exchange.engine.horizon.reaches(token.exp) {
-            return self.finish_within_reach(exchange, account, grant, token);
+        if let Some(refusal) = self.blocked_meanwhile(&facts.caller, &grant) {
+            return self.refuse(exchange, Some(&facts.caller), &refusal);
         }
         let made = Made {
-            account,
             issued: Issued {
                 user: grant.subject().to_owned(),
                 expires_at: token.exp,
-                kid: exchange.engine.issuer.key().kid().as_str().to_owned(),
+                kid: kid.as_str().to_owned(),
                 jti: token.jti,
                 token: std::mem::take(&mut *token.compact),
             },
+            facts,
             grant,
         };
+        if exchange.engine.horizon.reaches(made.issued.expires_at) {
+            self.record_granted(exchange, made)
+        } else {
+            self.record_within_reach(exchange, made)
+        }
+    }
+
+    /// The token would outlive what is on record of its key: raises the record
+    /// first, or gives no token.
+    fn record_within_reach(self: &Arc<Self>, exchange: Exchange, made: Made) -> Next {
+        self.later(exchange, async move |daemon, exchange| {
+            let exp = made.issued.expires_at;
+            if daemon.reach(&exchange.engine, exp).await {
+                daemon.record_granted(exchange, made)
+            } else {
+                daemon.refuse(exchange, Some(&made.facts.caller), &not_on_record())
+            }
+        })
+    }
+
+    /// Records, then answers: without the record no token leaves.
+    fn record_granted(self: &Arc<Self>, exchange: Exchange, made: Made) -> Next {
         match exchange.engine.recorder.record(&made.event(&exchange)) {
             Ok(()) => self.hand_over(exchange, &made),
             Err(NotRecorded::Full) if exchange.engine.config.audit.required => {
@@ -234,24 +290,6 @@ impl Daemon {
         self.answer(exchange.connection, wire::issued_line(issued))
     }
 
-    /// The token would outlive what is on record of its key: raises the record
-    /// first, or gives no token.
-    fn finish_within_reach(
-        self: &Arc<Self>,
-        exchange: Exchange,
-        account: Arc<Account>,
-        grant: Grant,
-        token: Token,
-    ) -> Next {
-        self.later(exchange, async move |daemon, exchange| {
-            if daemon.reach(&exchange.engine, token.exp).await {
-                daemon.finish(exchange, account, grant, Ok(token))
-            } else {
-                daemon.refuse(exchange, Some(&account), &not_on_record())
-            }
-        })
-    }
-
     /// The log takes no more just now: tries again for a while. One after the
     /// other: a full log is no reason for thousands to try all the time.
     fn wait_for_log(self: &Arc<Self>, exchange: Exchange, made: Made) -> Next {
@@ -259,8 +297,8 @@ impl Daemon {
             let event = || made.event(&exchange);
             let recorded = daemon.record_in_time(&exchange.engine, event).await;
             // A block that came meanwhile is newer than the record.
-            if let Some(refusal) = daemon.blocked_meanwhile(&made.account, &made.grant) {
-                return daemon.refuse(exchange, Some(&made.account), &refusal);
+            if let Some(refusal) = daemon.blocked_meanwhile(&made.facts.caller, &made.grant) {
+                return daemon.refuse(exchange, Some(&made.facts.caller), &refusal);
             }
             match recorded {
                 Ok(()) => daemon.hand_over(exchange, &made),

@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_mins(1);
 /// How long a token waits for its record.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Until when tokens of a key may live, by what is on the disk.
+/// Until when tokens of any of the keys may live, by what is on the disk.
 #[derive(Default)]
 pub struct Horizon(AtomicU64);
 
@@ -45,7 +45,11 @@ impl Engine {
         if self.horizon.reaches(exp) {
             return Ok(());
         }
-        let recorded = state.raise_latest_exp(self.issuer.key().kid(), exp, AHEAD - RENEWAL)?;
+        let mut recorded = u64::MAX;
+        for issuer in self.keys.all() {
+            let of_key = state.raise_latest_exp(issuer.key().kid(), exp, AHEAD - RENEWAL)?;
+            recorded = recorded.min(of_key);
+        }
         self.horizon.0.fetch_max(recorded, Ordering::Relaxed);
         Ok(())
     }

@@ -18,6 +18,7 @@ mod exposition;
 mod front;
 mod grant;
 mod horizon;
+pub(crate) mod keyring;
 mod ledger;
 mod listen;
 mod metrics;
@@ -27,6 +28,7 @@ mod quotas;
 mod refuse;
 mod serve;
 mod signers;
+mod verify;
 mod watchdog;
 
 use std::ffi::OsString;
@@ -45,6 +47,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::Config;
 use crate::issue::Issuer;
 use crate::journal;
+use crate::keys::Algorithm;
 use crate::report::{Problem, Problems};
 use crate::state::{self, StateDir};
 use attendants::Attendants;
@@ -52,6 +55,7 @@ use blocks::Keeper;
 use directory::Directory;
 use engine::Engine;
 use front::Fronts;
+use keyring::Keys;
 use ledger::Ledger;
 use metrics::Metrics;
 use origin::Lookout;
@@ -219,20 +223,25 @@ fn arguments() -> Result<Asked, lexopt::Error> {
 fn run(arguments: &Arguments) -> Result<(), Problems> {
     let Prepared {
         mut config,
-        issuer,
+        keys,
+        notes,
         successor,
         source,
         state,
         blocks,
     } = Prepared::by(&arguments.configuration)?;
     let note = privileges::make_room(&mut config.limits.connections);
-    let engine = Engine::new(config, issuer);
+    let engine = Engine::new(config, keys);
+    for note in notes {
+        tell(format_args!("{note}"));
+    }
     if arguments.check {
+        let key = engine.keys.main().key();
         tell(format_args!(
             "{}: configuration and key are sound; {} signs with kid {}",
             engine.config.path.display(),
-            engine.issuer.key().algorithm(),
-            engine.issuer.key().kid()
+            key.algorithm(),
+            key.kid()
         ));
         return Ok(());
     }
@@ -254,7 +263,9 @@ fn run(arguments: &Arguments) -> Result<(), Problems> {
 /// All that has to be right before anything listens.
 struct Prepared {
     config: Config,
-    issuer: Issuer,
+    keys: Keys,
+    /// What is to be told of the keys, though nothing is wrong with them.
+    notes: Vec<String>,
     successor: Option<User>,
     source: listen::Source,
     state: state::Found,
@@ -265,13 +276,29 @@ impl Prepared {
     /// Reads and looks at everything, and tells all that is wrong at once. What
     /// depends on a value that is wrong itself isn't looked at.
     fn by(configuration: &Path) -> Result<Self, Problems> {
-        const SIGNING: [&str; 4] = ["signing", "signing.key", "signing.algorithm", "signing.kid"];
+        const KEYS: [&str; 12] = [
+            "signing",
+            "signing.key",
+            "signing.algorithm",
+            "signing.kid",
+            "signing.other.key",
+            "signing.other.algorithm",
+            "signing.other.kid",
+            "verify",
+            "verify.jwks",
+            "verify.key",
+            "verify.algorithm",
+            "verify.kid",
+        ];
         let draft = engine::draft_configuration(configuration)?;
-        let mut more = Vec::new();
+        let (mut more, mut notes) = (Vec::new(), Vec::new());
         let accounts = draft.are_sound(&["slurm_user", "slurm_uid"]);
         let found = draft.as_far_as_read().map(|config| {
-            let signing = accounts && draft.are_sound(&SIGNING);
-            let issuer = signing.then(|| keep(engine::read_issuer(config), &mut more));
+            let keys = (accounts && draft.are_sound(&KEYS)).then(|| {
+                let read = Keys::read(config, None, &mut notes);
+                read.map_err(|mut problems| more.append(&mut problems.0))
+                    .ok()
+            });
             let user = accounts && draft.are_sound(&["user"]);
             let successor = user.then(|| keep(privileges::successor(config), &mut more));
             let successor = successor.flatten();
@@ -284,7 +311,7 @@ impl Prepared {
             let state = state.flatten();
             let blocks = state.as_ref().and_then(|s| keep(Keeper::of(s), &mut more));
             Some((
-                issuer.flatten()?,
+                keys.flatten()?,
                 successor?,
                 source.flatten()?,
                 state?,
@@ -292,9 +319,10 @@ impl Prepared {
             ))
         });
         match (draft.finish(), found.flatten()) {
-            (Ok(config), Some((issuer, successor, source, state, blocks))) => Ok(Self {
+            (Ok(config), Some((keys, successor, source, state, blocks))) => Ok(Self {
                 config,
-                issuer,
+                keys,
+                notes,
                 successor,
                 source,
                 state,
@@ -467,7 +495,7 @@ impl Daemon {
 
 fn announce(daemon: &Daemon) {
     let engine = daemon.engine();
-    let key = engine.issuer.key();
+    let key = engine.keys.main().key();
     let status = format!("signing {} with kid {}", key.algorithm(), key.kid());
     say(format_args!(
         "ready: {status}, at most {} connections",
@@ -483,7 +511,8 @@ fn announce(daemon: &Daemon) {
             "the audit log takes no records now, {why}: {so}"
         ));
     }
-    if key.algorithm() == crate::keys::Algorithm::Hs256 {
+    let is_hs256 = |issuer: &Issuer| issuer.key().algorithm() == Algorithm::Hs256;
+    if engine.keys.all().any(is_hs256) {
         say(format_args!(
             "HS256: whoever reads this key can make tokens for anybody, root included; RS256 shares no secret"
         ));

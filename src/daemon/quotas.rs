@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 
 use crate::caller::Caller;
 use crate::config::Limits;
+use crate::policy::Rate;
 use crate::wire::Code;
 
 /// Connections that wait for a place, of all users together.
 const MOST_WAITING: usize = 512;
-/// Refusals a minute of all of those together; what is beyond gets the same
-/// answer, and the record counts it.
-const STRANGERS_PER_MINUTE: u32 = 60;
-/// Requests at once of all of those together.
-const STRANGERS_BURST: u32 = 20;
+/// Requests of all of those together; refusals beyond get the same answer, and
+/// the record counts them.
+pub const STRANGERS: Rate = Rate {
+    per_minute: 60,
+    burst: 20,
+};
 /// A flood of one kind of refusal is recorded once in this time, with its number.
 const RECORD_EVERY: Duration = Duration::from_secs(1);
 /// So many uids are kept in mind; those with nothing to remember are dropped first.
@@ -25,8 +27,12 @@ const MOST_USERS: usize = 16_384;
 /// Who shares a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Payer {
-    /// A uid that has an account.
+    /// A uid that has an account, for tokens.
     User(u32),
+    /// The same, as a service that asks for tokens of others.
+    Delegate(u32),
+    /// The same, for verifications.
+    Verifier(u32),
     /// All others together.
     Strangers,
 }
@@ -45,6 +51,10 @@ pub enum Full {
 /// A request above the rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooFast {
+    /// Whose rate it is.
+    pub payer: Payer,
+    /// The rate.
+    pub rate: Rate,
     /// Seconds until one more request is within the rate; at least 1.
     pub retry_after: u32,
 }
@@ -84,9 +94,25 @@ struct User {
 }
 
 struct Bucket {
-    /// What is left of the burst, in requests.
+    /// What was left of the burst then, in requests.
     left: f64,
     at: Instant,
+    rate: Rate,
+}
+
+impl Bucket {
+    fn left_at(&self, now: Instant) -> f64 {
+        let since = now.saturating_duration_since(self.at).as_secs_f64();
+        (self.left + since * per_second(self.rate)).min(f64::from(self.rate.burst))
+    }
+
+    fn is_full(&self, now: Instant) -> bool {
+        self.left_at(now) >= f64::from(self.rate.burst)
+    }
+}
+
+fn per_second(rate: Rate) -> f64 {
+    f64::from(rate.per_minute) / 60.0
 }
 
 /// The last record of a refusal above the rate, and what came after it.
@@ -238,39 +264,38 @@ impl Quotas {
 
     /// Takes one request off a payer's rate. A uid that pays for itself has an
     /// account, so its connections are its own.
-    pub fn take(&self, payer: Payer, limits: &Limits, now: Instant) -> Result<(), TooFast> {
-        let (per_minute, burst) = match payer {
-            Payer::User(_) => (limits.tokens_per_minute, limits.burst),
-            Payer::Strangers => (STRANGERS_PER_MINUTE, STRANGERS_BURST),
-        };
-        let (per_second, burst) = (f64::from(per_minute) / 60.0, f64::from(burst));
+    pub fn take(&self, payer: Payer, rate: Rate, now: Instant) -> Result<(), TooFast> {
         let mut counts = self.counts();
-        if let Payer::User(uid) = payer {
-            counts.settle(uid);
+        match payer {
+            Payer::User(uid) | Payer::Delegate(uid) | Payer::Verifier(uid) => counts.settle(uid),
+            Payer::Strangers => {}
         }
         if counts.buckets.len() >= MOST_USERS && !counts.buckets.contains_key(&payer) {
-            counts.buckets.retain(|_, bucket| {
-                bucket.left + now.duration_since(bucket.at).as_secs_f64() * per_second < burst
-            });
+            counts.buckets.retain(|_, bucket| !bucket.is_full(now));
         }
         let bucket = counts.buckets.entry(payer).or_insert(Bucket {
-            left: burst,
+            left: f64::from(rate.burst),
             at: now,
+            rate,
         });
-        let since = now.saturating_duration_since(bucket.at).as_secs_f64();
-        bucket.left = (bucket.left + since * per_second).min(burst);
+        bucket.rate = rate;
+        bucket.left = bucket.left_at(now);
         // A request that had to wait may come with an earlier time.
         bucket.at = bucket.at.max(now);
         if bucket.left >= 1.0 {
             bucket.left -= 1.0;
             return Ok(());
         }
-        let wait = Duration::from_secs_f64(((1.0 - bucket.left) / per_second).min(86_400.0));
+        let wait = Duration::from_secs_f64(((1.0 - bucket.left) / per_second(rate)).min(86_400.0));
         // Rounded up: whoever waits that long is served.
         let retry_after = u32::try_from(wait.as_secs())
             .unwrap_or(u32::MAX)
             .saturating_add(1);
-        Err(TooFast { retry_after })
+        Err(TooFast {
+            payer,
+            rate,
+            retry_after,
+        })
     }
 
     /// Notes a refusal above the payer's rate. Some asks for its record, which
@@ -321,11 +346,14 @@ mod tests {
         Limits {
             connections: 300,
             connections_per_user: 2,
-            tokens_per_minute: 60,
-            burst: 3,
             ..Limits::default()
         }
     }
+
+    const RATE: Rate = Rate {
+        per_minute: 60,
+        burst: 3,
+    };
 
     #[test]
     fn a_user_has_no_more_connections_than_the_limit_and_gets_them_back() {
@@ -394,12 +422,12 @@ mod tests {
         let start = Instant::now();
         let payer = Payer::User(1001);
         for _ in 0..3 {
-            assert_eq!(quotas.take(payer, &limits(), start), Ok(()));
+            assert_eq!(quotas.take(payer, RATE, start), Ok(()));
         }
-        let refused = quotas.take(payer, &limits(), start).unwrap_err();
-        assert_eq!(quotas.take(Payer::User(1002), &limits(), start), Ok(()));
+        let refused = quotas.take(payer, RATE, start).unwrap_err();
+        assert_eq!(quotas.take(Payer::User(1002), RATE, start), Ok(()));
         let later = start + Duration::from_secs(u64::from(refused.retry_after));
-        assert_eq!(quotas.take(payer, &limits(), later), Ok(()));
+        assert_eq!(quotas.take(payer, RATE, later), Ok(()));
     }
 
     const CALLER: Caller = Caller { uid: 1001, pid: 42 };

@@ -9,7 +9,7 @@ use crate::audit::{Event, NotRecorded, Outcome};
 use crate::caller::Caller;
 use crate::daemon::directory::{Acquaintance, Found, Sought, Unavailable, Who};
 use crate::daemon::engine::Engine;
-use crate::daemon::quotas::{Payer, TooFast};
+use crate::daemon::quotas::{Payer, STRANGERS, TooFast};
 use crate::daemon::serve::{Exchange, Next};
 use crate::daemon::{Daemon, unix_now};
 use crate::wire::{self, Code, Refusal};
@@ -42,34 +42,35 @@ impl Daemon {
         }
     }
 
+    /// Refuses what is above a rate.
     pub(super) fn refuse_fast(
         self: &Arc<Self>,
         exchange: Exchange,
-        account: &Account,
-        TooFast { retry_after }: TooFast,
+        account: Option<&Account>,
+        fast: TooFast,
     ) -> Next {
-        self.count_refusal(Some(account), Code::RateLimited);
+        let refusal = too_fast(fast, exchange.connection.caller, account);
+        self.refuse_noted(exchange, account, fast.payer, &refusal)
+    }
+
+    /// Refuses what may be asked more often than the log should hear of: it's
+    /// recorded once a second, with the number of those like it.
+    pub(super) fn refuse_noted(
+        self: &Arc<Self>,
+        exchange: Exchange,
+        account: Option<&Account>,
+        payer: Payer,
+        refusal: &Refusal,
+    ) -> Next {
+        self.count_refusal(account, refusal.code);
         let caller = exchange.connection.caller;
-        let payer = Payer::User(caller.uid);
         let noted = self
             .quotas
-            .note(payer, caller, Code::RateLimited, Instant::now());
+            .note(payer, caller, refusal.code, Instant::now());
         if let Some(suppressed) = noted {
-            self.record_refusal(&exchange, Some(account), Code::RateLimited, suppressed);
+            self.record_refusal(&exchange, account, refusal.code, suppressed);
         }
-        let limits = &exchange.engine.config.limits;
-        let refusal = Refusal {
-            retry_after: Some(retry_after),
-            ..Refusal::new(
-                Code::RateLimited,
-                format!(
-                    "{} asks for more than {} tokens a minute.",
-                    account.name, limits.tokens_per_minute
-                ),
-                format!("Wait {retry_after} s. One token serves many calls until it expires."),
-            )
-        };
-        self.answer(exchange.connection, wire::refusal_line(&refusal))
+        self.answer(exchange.connection, wire::refusal_line(refusal))
     }
 
     /// A refusal needs no record to be given; the record is attempted all the same.
@@ -152,14 +153,46 @@ impl Daemon {
         let engine = self.engine();
         let sought = Sought::by(&engine.config.policy, Who::Uid(caller.uid));
         let now = Instant::now();
-        let payer = match self.directory.acquaintance(&sought, now) {
-            Acquaintance::Account => Payer::User(caller.uid),
-            Acquaintance::NoAccount | Acquaintance::Unknown => Payer::Strangers,
+        let (payer, rate) = match self.directory.acquaintance(&sought, now) {
+            Acquaintance::Account => (Payer::User(caller.uid), engine.config.limits.tokens),
+            Acquaintance::NoAccount | Acquaintance::Unknown => (Payer::Strangers, STRANGERS),
         };
-        match self.quotas.take(payer, &engine.config.limits, now) {
+        match self.quotas.take(payer, rate, now) {
             Ok(()) => Some(0),
             Err(TooFast { .. }) => self.quotas.note(payer, caller, code, now),
         }
+    }
+}
+
+fn too_fast(fast: TooFast, caller: Caller, account: Option<&Account>) -> Refusal {
+    let TooFast {
+        payer,
+        rate,
+        retry_after,
+    } = fast;
+    let who = match (payer, account) {
+        (Payer::Strangers, _) => "Users without an account ask".into(),
+        (_, Some(account)) => format!("{} asks", account.name),
+        (_, None) => format!("uid {} asks", caller.uid),
+    };
+    let (what, advice) = match payer {
+        Payer::User(_) => ("tokens", "One token serves many calls until it expires."),
+        Payer::Delegate(_) => (
+            "tokens for others",
+            "One token serves many calls of its user until it expires.",
+        ),
+        Payer::Verifier(_) | Payer::Strangers => (
+            "verifications",
+            "What was said of a token stays true for a while.",
+        ),
+    };
+    Refusal {
+        retry_after: Some(retry_after),
+        ..Refusal::new(
+            Code::RateLimited,
+            format!("{who} for more than {} {what} a minute.", rate.per_minute),
+            format!("Wait {retry_after} s. {advice}"),
+        )
     }
 }
 

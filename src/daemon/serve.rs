@@ -26,6 +26,8 @@ pub(super) struct Exchange {
     pub(super) engine: Arc<Engine>,
     pub(super) connection: Connection,
     pub(super) request: Request,
+    /// For whom a service got the token that it wants refreshed, once that's known.
+    pub(super) on_behalf: Option<String>,
 }
 
 /// The connection goes on here, or somebody else has it now.
@@ -91,16 +93,20 @@ impl Daemon {
             Request::Ping => self.answer(connection, pong()),
             Request::Jwks => self.answer(connection, engine.jwks_answer.clone()),
             request => {
-                if matches!(request, Request::Issue { .. }) {
+                if matches!(request, Request::Issue { .. } | Request::Refresh { .. }) {
                     connection.begun = Some((now, Kind::Issue));
                 }
                 let is_roots = request.is_administrative() && connection.caller.uid == 0;
+                let is_verify = matches!(request, Request::Verify { .. });
                 let exchange = Exchange {
                     engine,
                     connection,
                     request,
+                    on_behalf: None,
                 };
-                if is_roots {
+                if is_verify {
+                    self.verify(exchange, now)
+                } else if is_roots {
                     self.administer_as_root(exchange)
                 } else {
                     self.learn(exchange, now)
@@ -142,6 +148,7 @@ impl Daemon {
         };
         match &exchange.request {
             Request::Issue { .. } => self.issue(exchange, caller, names),
+            Request::Refresh { .. } => self.refresh(exchange, caller, names),
             request if request.is_administrative() => self.administer_as(exchange, caller, &names),
             _ => {
                 self.quotas.settle(uid);
@@ -181,6 +188,10 @@ impl Daemon {
             .refuse_blocked(account, None)
             .and_then(|()| policy.bounds(names, account));
         let delegate = policy.delegate(account).ok();
+        let ruling = bounds.as_ref().ok().map(|bounds| bounds.ruling);
+        let kid = ruling
+            .and_then(|ruling| policy.kid(ruling))
+            .unwrap_or(engine.keys.main().key().kid());
         let (rule, default, max) = match &bounds {
             Ok(Bounds {
                 ruling,
@@ -198,7 +209,7 @@ impl Daemon {
             default_lifespan: default,
             max_lifespan: max,
             delegate_for_groups: delegate.map(|d| d.for_groups.clone()).unwrap_or_default(),
-            kid: engine.issuer.key().kid().as_str().to_owned(),
+            kid: kid.as_str().to_owned(),
         }
     }
 
@@ -234,9 +245,14 @@ impl Exchange {
             caller: self.connection.caller,
             user: account.map(|account| account.name.as_str()),
             operation: self.request.operation(),
-            target: self.request.target(),
+            target: self.target(),
             outcome,
         }
+    }
+
+    /// Whom a service asks for.
+    pub(super) fn target(&self) -> Option<&str> {
+        self.request.target().or(self.on_behalf.as_deref())
     }
 }
 

@@ -72,7 +72,7 @@ fn round(daemon: &Arc<Daemon>, door: Option<&Path>, until: Instant) -> Result<()
     let (tell, signed) = sync_channel(1);
     let engine = daemon.engine();
     daemon.signers.submit(NO_UID, move || {
-        let _ = tell.send(engine.issuer.self_check(unix_now()).is_ok());
+        let _ = tell.send(engine.keys.main().self_check(unix_now()).is_ok());
     });
     let (tell, ran) = sync_channel(1);
     daemon.runtime.spawn(async move {

@@ -8,6 +8,8 @@ pub mod json;
 pub mod jwk;
 /// Public keys as JWK and JWKS (RFC 7517, RFC 7638). Pure.
 pub mod jwks;
+/// Public keys, read from their files.
+pub mod public;
 /// Key files made and replaced without a reader ever seeing half of one.
 pub mod store;
 

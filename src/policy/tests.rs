@@ -7,8 +7,12 @@ const HPCUSERS: u32 = 3001;
 const WORKFLOW: u32 = 3002;
 const OPERATORS: u32 = 3003;
 const ADMINS: u32 = 3004;
+const RATE: Rate = Rate {
+    per_minute: 60,
+    burst: 10,
+};
 
-fn lifespan(text: &str) -> Lifespan {
+pub(super) fn lifespan(text: &str) -> Lifespan {
     text.parse().unwrap()
 }
 
@@ -17,7 +21,7 @@ fn list(names: &[&str]) -> Vec<String> {
 }
 
 /// A configuration that says nothing of who gets what.
-fn plain() -> Policy {
+pub(super) fn plain() -> Policy {
     Policy {
         slurm_user: "slurm".into(),
         slurm_uid: None,
@@ -33,11 +37,14 @@ fn plain() -> Policy {
         max_lifespan: lifespan("12h"),
         identity_claims: false,
         identity_min_gid: 1000,
+        issuer: None,
+        audience: None,
+        max_session: lifespan("7d"),
     }
 }
 
 /// The same with a delegate, `portal`, for hpcusers who are no operators.
-fn with_portal() -> Policy {
+pub(super) fn with_portal() -> Policy {
     Policy {
         delegates: vec![delegate("portal")],
         ..plain()
@@ -50,6 +57,7 @@ fn delegate(caller: &str) -> Delegate {
         for_groups: list(&["hpcusers"]),
         deny_groups: list(&["operators"]),
         max_lifespan: Some(lifespan("10m")),
+        rate: RATE,
     }
 }
 
@@ -59,11 +67,26 @@ fn rule(users: &[&str], groups: &[&str], max: Option<&str>) -> Rule {
         groups: list(groups),
         default_lifespan: None,
         max_lifespan: max.map(lifespan),
+        ..no_rule()
+    }
+}
+
+/// A rule for nobody, without anything of its own.
+fn no_rule() -> Rule {
+    Rule {
+        users: Vec::new(),
+        groups: Vec::new(),
+        default_lifespan: None,
+        max_lifespan: None,
+        identity_claims: None,
+        issuer: None,
+        audience: None,
+        kid: None,
     }
 }
 
 /// A machine on which every name has its meaning.
-fn machine() -> Names {
+pub(super) fn machine() -> Names {
     let groups = [
         ("hpcusers", HPCUSERS),
         ("workflow", WORKFLOW),
@@ -101,11 +124,11 @@ fn account(name: &str, uid: u32, groups: &[u32]) -> Account {
     }
 }
 
-fn alice() -> Account {
+pub(super) fn alice() -> Account {
     account("alice", 2001, &[HPCUSERS])
 }
 
-fn portal() -> Account {
+pub(super) fn portal() -> Account {
     account("portal", 500, &[])
 }
 
@@ -127,7 +150,7 @@ fn seconds(decided: &Result<Grant, Refusal>) -> u32 {
 }
 
 #[track_caller]
-fn refused<T: std::fmt::Debug>(decided: Result<T, Refusal>, code: Code, says: &str) {
+pub(super) fn refused<T: std::fmt::Debug>(decided: Result<T, Refusal>, code: Code, says: &str) {
     let refusal = decided.expect_err("a refusal");
     assert_eq!(refusal.code, code, "{refusal:?}");
     assert!(refusal.message.contains(says), "{refusal:?}");
@@ -1077,8 +1100,9 @@ prop_compose! {
         groups in groups(),
         default_lifespan in prop::option::of(lifespans()),
         max_lifespan in prop::option::of(lifespans()),
+        identity_claims in prop::option::of(any::<bool>()),
     ) -> Rule {
-        Rule { users, groups, default_lifespan, max_lifespan }
+        Rule { users, groups, default_lifespan, max_lifespan, identity_claims, ..no_rule() }
     }
 }
 
@@ -1089,7 +1113,7 @@ prop_compose! {
         deny_groups in groups(),
         max_lifespan in prop::option::of(lifespans()),
     ) -> Delegate {
-        Delegate { caller: caller.into(), for_groups, deny_groups, max_lifespan }
+        Delegate { caller: caller.into(), for_groups, deny_groups, max_lifespan, rate: RATE }
     }
 }
 
@@ -1122,6 +1146,7 @@ prop_compose! {
             max_lifespan: lifespans.1,
             identity_claims: identity.0,
             identity_min_gid: identity.1,
+            ..plain()
         }
     }
 }
@@ -1213,8 +1238,8 @@ fn restrictions() -> impl Strategy<Value = Restriction> {
         (users(), groups()).prop_map(|(users, groups)| Restriction::RuleFirst(Rule {
             users,
             groups,
-            default_lifespan: None,
             max_lifespan: Lifespan::from_seconds(1),
+            ..no_rule()
         })),
         lifespans().prop_map(Restriction::Cap),
         group().prop_map(Restriction::DenyGroup),
@@ -1247,7 +1272,10 @@ impl Restriction {
                     lower(&mut rule.max_lifespan, max.min(of_all));
                 }
             }
-            Self::RuleFirst(rule) => policy.rules.insert(0, rule),
+            // One that takes the place of a rule for claims changes what tokens say.
+            Self::RuleFirst(rule) if policy.rules.iter().all(|r| r.identity_claims.is_none()) => {
+                policy.rules.insert(0, rule);
+            }
             Self::Cap(cap) => {
                 for delegate in &mut policy.delegates {
                     lower(&mut delegate.max_lifespan, cap);
@@ -1269,7 +1297,7 @@ impl Restriction {
             Self::SlurmUid(uid) if names.slurm_uid.is_some() => {
                 policy.slurm_uid = policy.slurm_uid.or(Some(uid));
             }
-            Self::SlurmUid(_) => {}
+            Self::RuleFirst(_) | Self::SlurmUid(_) => {}
             Self::GroupGone(group) => {
                 names.groups.remove(&group);
             }

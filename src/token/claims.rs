@@ -16,6 +16,8 @@ pub struct Claims<'a> {
     iat: u64,
     nbf: u64,
     exp: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_time: Option<u64>,
     jti: &'a str,
     sun: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,20 +52,15 @@ struct Id<'a> {
 impl<'a> Claims<'a> {
     /// The claims of a grant. `now` and the token's `exp` are seconds since
     /// 1970; `jti` is the token's own number.
-    pub fn new(
-        grant: &'a Grant,
-        issuer: Option<&'a str>,
-        audience: Option<&'a str>,
-        jti: &'a str,
-        now: u64,
-    ) -> Self {
+    pub fn new(grant: &'a Grant, jti: &'a str, now: u64) -> Self {
         let identity = grant.identity();
         Self {
-            iss: issuer,
-            aud: audience,
+            iss: grant.issuer(),
+            aud: grant.audience(),
             iat: now,
             nbf: now,
             exp: expiry(grant, now),
+            auth_time: grant.auth_time(),
             jti,
             sun: grant.subject(),
             act: grant.delegate().map(|sub| Actor { sub }),

@@ -1,3 +1,5 @@
+/// The token in a header of HTTP.
+pub mod bearer;
 /// The claims of a token.
 pub mod claims;
 /// The compact form, read without any key.

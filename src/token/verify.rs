@@ -257,8 +257,7 @@ impl Rejected {
     /// The word for programs.
     pub fn code(&self) -> Code {
         match self {
-            Self::Malformed(_) => Code::InvalidHeader,
-            Self::Untrue(_) => Code::TokenInvalid,
+            Self::Malformed(_) | Self::Untrue(_) => Code::TokenInvalid,
             Self::Subject(refusal) => refusal.code,
             Self::Expired { .. } => Code::TokenExpired,
         }

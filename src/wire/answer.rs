@@ -5,8 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
+use crate::token::compact::Claims;
 
-/// What `issue` answers.
+/// What `issue` and `refresh` answer.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issued {
     /// The token, in compact form (RFC 7515 section 7.1).
@@ -59,6 +60,21 @@ pub struct Standing {
     pub delegate_for_groups: Vec<String>,
     /// The key that signs for the caller.
     pub kid: String,
+}
+
+/// What `verify` answers of a token that is valid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// The account that the token speaks for: its `sun`.
+    pub user: String,
+    /// The token's `exp`, in seconds since 1970.
+    pub expires_at: u64,
+    /// The key that signed it.
+    pub kid: String,
+    /// How it's signed: `RS256` or `HS256`.
+    pub alg: String,
+    /// What it says. Claims of other kinds are left out.
+    pub claims: Claims,
 }
 
 /// What `ping` answers.

@@ -20,6 +20,19 @@ pub enum Request {
         /// The user named in `for`.
         target: Option<String>,
     },
+    /// A new token in the place of one that hasn't expired.
+    Refresh {
+        /// The old one.
+        token: Option<TokenText>,
+    },
+    /// Is a token valid, and what does it say: given alone or as in the header
+    /// that carried it.
+    Verify {
+        /// The token alone.
+        token: Option<TokenText>,
+        /// The value of an `Authorization` header.
+        authorization: Option<TokenText>,
+    },
     /// The daemon's public keys as a JWKS.
     Jwks,
     /// What the policy gives the caller.
@@ -54,6 +67,36 @@ pub enum Request {
         /// The form of the text.
         format: Exposition,
     },
+}
+
+/// A token as it stands in a request, or what carries it. It's wiped when
+/// dropped, and nothing shows it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TokenText(String);
+
+impl TokenText {
+    /// Takes a text over.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TokenText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenText(..)")
+    }
+}
+
+impl Drop for TokenText {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.0);
+    }
 }
 
 /// A lifespan as it stands in a request: a number of seconds, or a word such
@@ -108,8 +151,10 @@ impl<'de> Deserialize<'de> for LifespanWord {
 
 /// The operations that this daemon knows, each with the fields that it takes
 /// beside `v` and `op`.
-const OPERATIONS: [(&str, &[&str]); 9] = [
+const OPERATIONS: [(&str, &[&str]); 11] = [
     ("issue", &["lifespan", "for"]),
+    ("refresh", &["token"]),
+    ("verify", &["token", "authorization"]),
     ("whoami", &[]),
     ("jwks", &[]),
     ("ping", &[]),
@@ -121,7 +166,7 @@ const OPERATIONS: [(&str, &[&str]); 9] = [
 ];
 
 /// The fields that hold a string, if anything.
-const TEXTS: [&str; 4] = ["for", "user", "reason", "format"];
+const TEXTS: [&str; 6] = ["for", "token", "authorization", "user", "reason", "format"];
 
 /// The shape of a request on the wire: every field of every operation.
 #[derive(Default, Serialize, Deserialize)]
@@ -134,6 +179,10 @@ struct Frame<'a> {
     lifespan: Option<LifespanWord>,
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     target: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token: Option<TokenText>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    authorization: Option<TokenText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,6 +201,8 @@ impl Frame<'_> {
         [
             ("lifespan", self.lifespan.is_some()),
             ("for", self.target.is_some()),
+            ("token", self.token.is_some()),
+            ("authorization", self.authorization.is_some()),
             ("user", self.user.is_some()),
             ("after", self.after.is_some()),
             ("duration", self.duration.is_some()),
@@ -168,6 +219,8 @@ impl Request {
     pub const fn operation(&self) -> &'static str {
         match self {
             Self::Issue { .. } => "issue",
+            Self::Refresh { .. } => "refresh",
+            Self::Verify { .. } => "verify",
             Self::Jwks => "jwks",
             Self::Whoami => "whoami",
             Self::Ping => "ping",
@@ -205,7 +258,7 @@ impl Request {
             Self::Issue { target, .. } => target.as_deref(),
             Self::Sessions { user, .. } => user.as_deref(),
             Self::Block { user, .. } | Self::Unblock { user } => Some(user),
-            Self::Jwks | Self::Whoami | Self::Ping | Self::Status | Self::Metrics { .. } => None,
+            _ => None,
         }
     }
 
@@ -237,6 +290,11 @@ impl Request {
             "issue" => Self::Issue {
                 lifespan: frame.lifespan,
                 target: frame.target,
+            },
+            "refresh" => Self::Refresh { token: frame.token },
+            "verify" => Self::Verify {
+                token: frame.token,
+                authorization: frame.authorization,
             },
             "whoami" => Self::Whoami,
             "jwks" => Self::Jwks,
@@ -274,6 +332,18 @@ impl Request {
                 target: target.clone(),
                 ..bare
             },
+            Self::Refresh { token } => Frame {
+                token: token.clone(),
+                ..bare
+            },
+            Self::Verify {
+                token,
+                authorization,
+            } => Frame {
+                token: token.clone(),
+                authorization: authorization.clone(),
+                ..bare
+            },
             Self::Jwks | Self::Whoami | Self::Ping | Self::Status => bare,
             Self::Sessions { user, after } => Frame {
                 user: user.clone(),
@@ -299,7 +369,10 @@ impl Request {
                 ..bare
             },
         };
-        line(&frame, 128)
+        // Large enough: no copy of a token stays behind.
+        let tokens = [&frame.token, &frame.authorization];
+        let room = tokens.map(|text| text.as_ref().map_or(0, |text| text.0.len()));
+        line(&frame, 128 + room.iter().sum::<usize>())
     }
 }
 

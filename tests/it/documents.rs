@@ -5,7 +5,7 @@ use std::path::Path;
 use slurm_tokend::config::{Config, KEYS, Key};
 use slurm_tokend::keys::jwks::JwkSet;
 use slurm_tokend::report::Problems;
-use slurm_tokend::wire::{self, Code, Issued, Pong, Request, Standing};
+use slurm_tokend::wire::{self, Code, Issued, Pong, Request, Standing, Verified};
 
 const EXAMPLE: &str = include_str!("../../etc/slurm-tokend.toml");
 const CONFIGURATION_PAGE: &str = include_str!("../../packaging/man/slurm-tokend.toml.5");
@@ -155,9 +155,15 @@ fn the_configuration_page_gives_values_that_are_accepted() {
             let header = match key.section {
                 same if same == section => String::new(),
                 list if list.starts_with("policy.") => format!("[[{list}]]"),
+                list @ ("signing.other" | "verify") => format!("[[{list}]]"),
                 table => format!("[{table}]"),
             };
             section = key.section;
+            // A key stands in another [[verify]] than a JWKS.
+            let header = match (key.section, key.name) {
+                ("verify", "key") => "[[verify]]".to_owned(),
+                _ => header,
+            };
             // A rule's lists are empty only in a rule that is for nobody.
             let line = match (key.section, key.name) {
                 ("policy.rule", "users") => "users = [\"alice\"]".to_owned(),
@@ -293,7 +299,8 @@ fn the_protocol_page_has_answers_as_the_daemon_writes_them() {
     assert!(frames.len() >= 9, "{frames:#?}");
     for (request, answer) in frames {
         let written = match Request::parse(request.as_bytes()).expect("a request") {
-            Request::Issue { .. } => again::<Issued>(&answer),
+            Request::Issue { .. } | Request::Refresh { .. } => again::<Issued>(&answer),
+            Request::Verify { .. } => again::<Verified>(&answer),
             Request::Whoami => again::<Standing>(&answer),
             Request::Jwks => again::<JwkSet>(&answer),
             Request::Ping => again::<Pong>(&answer),

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use slurm_tokend::keys::jwks::JwkSet;
 use slurm_tokend::wire::{
-    self, Blocked, Issued, Metrics, Pong, Request, Sessions, Standing, Status, Unblocked,
+    self, Blocked, Issued, Metrics, Pong, Request, Sessions, Standing, Status, Unblocked, Verified,
 };
 
 /// The lines of a recording after this mark.
@@ -45,6 +45,16 @@ where
 #[test]
 fn frames_of_issue_are_read_and_written_as_recorded() {
     read_and_written_again::<Issued>("issue", include_str!("../frames/issue"));
+}
+
+#[test]
+fn frames_of_refresh_are_read_and_written_as_recorded() {
+    read_and_written_again::<Issued>("refresh", include_str!("../frames/refresh"));
+}
+
+#[test]
+fn frames_of_verify_are_read_and_written_as_recorded() {
+    read_and_written_again::<Verified>("verify", include_str!("../frames/verify"));
 }
 
 #[test]

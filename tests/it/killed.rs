@@ -95,7 +95,7 @@ impl Site {
         for entry in fs::read_dir(self.0.path().join("keys")).unwrap() {
             let path = entry.unwrap().path();
             let mode = fs::metadata(&path).unwrap().permissions().mode();
-            assert_eq!(mode & 0o077, 0, "{after}: {path:?}");
+            assert_eq!(mode & 0o077, 0, "{after}: {}", path.display());
             match path.file_name().unwrap().to_str().unwrap() {
                 "new.key" => assert_eq!(fs::read(&path).unwrap().len(), 32, "{after}"),
                 "new.jwk" => assert!(json(&path)["qi"].is_string(), "{after}"),

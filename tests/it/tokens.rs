@@ -479,7 +479,7 @@ fn what_verify_finds_can_be_read_by_a_program() {
     let rejected: Value = serde_json::from_slice(&rejected.output.stdout).unwrap();
     assert_eq!(
         (&rejected["valid"], &rejected["error"]["code"]),
-        (&false.into(), &"invalid_header".into())
+        (&false.into(), &"token_invalid".into())
     );
 }
 

@@ -16,12 +16,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::names;
-use crate::admin::jwks::MAX_JWKS;
-use crate::config::{Config, KeySource};
-use crate::daemon::engine;
+use crate::config::{Config, ConfiguredKey, KeySource};
+use crate::daemon::{engine, keyring};
 use crate::keys::file::{Trust, quoted, read_key, read_public};
 use crate::keys::format::{PublicKey, SigningKey, signing_key};
 use crate::keys::jwks::{Jwk, JwkSet};
+use crate::keys::public::MAX_JWKS;
 use crate::keys::{Algorithm, Kid};
 use crate::report::{Problem, Problems};
 use crate::state::{LatestExp, StateDir};
@@ -107,7 +107,7 @@ impl Node {
             )
             .into());
         };
-        let trust = engine::key_trust(&config);
+        let trust = keyring::key_trust(&config);
         let own = Trust::of_process(trust.slurm_uid);
         let key = read_signing(
             &file,
@@ -157,11 +157,11 @@ impl Node {
             file,
             key: Arc::new(key),
         });
-        let in_use = |kid: &Kid| {
-            kid == self.key.kid() || self.next.as_ref().is_some_and(|next| next.key.kid() == kid)
-        };
+        let mut in_use = vec![self.key.kid().clone()];
+        in_use.extend(self.next.iter().map(|next| next.key.kid().clone()));
+        in_use.extend(self.other_kids()?);
         for (file, jwk) in &published {
-            let Some(kid) = Kid::new(&jwk.kid).filter(|kid| !in_use(kid)) else {
+            let Some(kid) = Kid::new(&jwk.kid).filter(|kid| !in_use.contains(kid)) else {
                 continue;
             };
             let latest = self.latest_exp(&kid);
@@ -187,6 +187,23 @@ impl Node {
             });
         }
         Ok(())
+    }
+
+    /// The kids of the keys that sign where a rule names them.
+    fn other_kids(&self) -> Result<Vec<Kid>, Problem> {
+        let kid = |other: &ConfiguredKey| match (&other.kid, &other.key) {
+            (Some(kid), _) => Ok(kid.clone()),
+            (None, KeySource::File(file)) => {
+                let key = read_signing(file, other.algorithm, None, &self.trust)?;
+                Ok(key.kid().clone())
+            }
+            (None, KeySource::Credential(name)) => Err(Problem::new(
+                self.config.path.display().to_string(),
+                format!("the key credential:{name} has no kid, and can't be read here"),
+                "give it a kid in [[signing.other]]",
+            )),
+        };
+        self.config.other_signing.iter().map(kid).collect()
     }
 
     /// Until when tokens of a key may live, by this node's record.

@@ -111,7 +111,7 @@ fn token(node: &Node, key: Arc<SigningKey>, user: &str) -> Result<Zeroizing<Stri
     let grant = policy
         .decide(&names, &account, None, Asked::Max)
         .map_err(|refusal| unknown(refusal.message.trim_end_matches('.').to_owned()))?;
-    let issuer = Issuer::new(key, config.issuer.clone(), config.audience.clone());
+    let issuer = Issuer::new(key);
     let failed = || {
         Problem::at(
             &node.file,
@@ -135,6 +135,7 @@ fn token(node: &Node, key: Arc<SigningKey>, user: &str) -> Result<Zeroizing<Stri
             kid: issuer.key().kid().as_str(),
             jti: &token.jti,
             rule: grant.ruling(),
+            replaces: None,
         },
     };
     if let Some(state) = &node.state {

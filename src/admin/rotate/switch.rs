@@ -7,7 +7,7 @@ use std::path::Path;
 use toml_edit::{DocumentMut, Value};
 
 use crate::config::{Config, KeySource};
-use crate::daemon::engine;
+use crate::daemon::{engine, keyring};
 use crate::keys::file::{Trust, read_public};
 use crate::keys::{Kid, store};
 use crate::report::{Problem, Problems};
@@ -17,7 +17,7 @@ const MOST: usize = 256 * 1024;
 
 /// The text of a configuration, and what can be changed in it.
 pub(super) fn read(config: &Config) -> Result<(String, DocumentMut), Problem> {
-    let trust = Trust::of_process(engine::key_trust(config).slurm_uid);
+    let trust = Trust::of_process(keyring::key_trust(config).slurm_uid);
     let bytes = read_public(&config.path, &trust, MOST)?;
     let changed = || {
         Problem::at(

@@ -16,7 +16,7 @@ use crate::caller::Caller;
 use crate::config::KeySource;
 use crate::daemon::blocks::Keeper;
 use crate::daemon::directory::look_up_names;
-use crate::daemon::{engine, unix_now};
+use crate::daemon::{keyring, unix_now};
 use crate::issue::{IssueError, Issuer, Token};
 use crate::keys::file::{Trust, read_key};
 use crate::keys::format::{SigningKey, signing_key};
@@ -98,7 +98,7 @@ impl Sign {
         let config = &site.config;
         let key = match &self.key {
             Some(path) => self.read_key(path, site)?,
-            None if site.is_configured => engine::read_signing_key(config)?,
+            None if site.is_configured => keyring::read_signing_key(config)?,
             None => {
                 return Err(Problem::at(
                     &config.path,
@@ -111,11 +111,7 @@ impl Sign {
             Some(kid) => key.named(kid.clone()),
             None => key,
         };
-        let issuer = Issuer::new(
-            Arc::new(key),
-            config.issuer.clone(),
-            config.audience.clone(),
-        );
+        let issuer = Issuer::new(Arc::new(key));
         match issuer.self_check(unix_now()) {
             Ok(()) => Ok(issuer),
             Err(error) => Err(unsigned(&error)),
@@ -270,6 +266,7 @@ impl<'a> Record<'a> {
             kid: kid.as_str(),
             jti: &token.jti,
             rule: grant.ruling(),
+            replaces: None,
         })
     }
 

@@ -7,12 +7,13 @@ use serde::Serialize;
 
 use super::Given;
 use crate::admin::jwks::read_set;
-use crate::admin::key::{algorithm, public_half};
+use crate::admin::key::algorithm;
 use crate::admin::site::Site;
 use crate::admin::{Failure, print};
 use crate::daemon::unix_now;
 use crate::keys::file::{Trust, read_key};
 use crate::keys::format::{VerifyingKey, signing_key};
+use crate::keys::public::read_public_half;
 use crate::keys::{Algorithm, Kid};
 use crate::report::Problem;
 use crate::token::compact::{Claims, Compact};
@@ -158,7 +159,7 @@ fn read_verifying(
 ) -> Result<VerifyingKey, Problem> {
     match algorithm {
         Algorithm::Rs256 => {
-            let (key, _) = public_half(path, trust)?;
+            let (key, _) = read_public_half(path, trust)?;
             Ok(VerifyingKey::rs256(&key, ""))
         }
         Algorithm::Hs256 => {

@@ -46,6 +46,9 @@ fn policy() -> Policy {
         max_lifespan: "12h".parse().unwrap(),
         identity_claims: false,
         identity_min_gid: 1000,
+        issuer: None,
+        audience: None,
+        max_session: "7d".parse().unwrap(),
     }
 }
 
@@ -416,10 +419,10 @@ fn identity_claims_of_somebody_else_are_refused() {
 fn each_kind_of_rejection_has_its_code_a_sentence_and_a_remedy() {
     let key = hmac(7, "k");
     for (text, code) in [
-        ("x".to_owned(), Code::InvalidHeader),
+        ("x".to_owned(), Code::TokenInvalid),
         (
             format!("{}\n", token(&key, &json!({}), &json!({}))),
-            Code::InvalidHeader,
+            Code::TokenInvalid,
         ),
         (
             token(&key, &json!({}), &json!({"sun": null})),

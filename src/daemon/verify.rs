@@ -1,0 +1,166 @@
+//! Requests that bring a token: is it valid, and a new one in its place.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::account::{Account, NO_UID};
+use crate::daemon::directory::{Acquaintance, Who};
+use crate::daemon::grant::{Facts, Wanted};
+use crate::daemon::quotas::{Payer, STRANGERS};
+use crate::daemon::serve::{Exchange, Next};
+use crate::daemon::{Daemon, unix_now};
+use crate::policy::Names;
+use crate::token::bearer;
+use crate::token::compact::Claims;
+use crate::token::verify::{Rules, Verified, verify};
+use crate::wire::{self, Refusal, Request};
+
+impl Daemon {
+    /// Tells anybody whether a token is valid, and what it says. Who asks
+    /// matters only for who pays.
+    pub(super) fn verify(self: &Arc<Self>, exchange: Exchange, now: Instant) -> Next {
+        let sought = exchange.sought(Who::Uid(exchange.connection.caller.uid));
+        match self.directory.acquaintance(&sought, now) {
+            Acquaintance::Unknown => self.later(exchange, async move |daemon, exchange| {
+                let limits = exchange.engine.config.limits.clone();
+                // Who can't be found pays as one of those without an account.
+                let found = daemon.directory.account(sought, &limits).await;
+                daemon.verify_for(exchange, matches!(found, Ok(Some(_))))
+            }),
+            known => self.verify_for(exchange, known == Acquaintance::Account),
+        }
+    }
+
+    fn verify_for(self: &Arc<Self>, exchange: Exchange, has_account: bool) -> Next {
+        let (payer, rate) = if has_account {
+            let payer = Payer::Verifier(exchange.connection.caller.uid);
+            (payer, exchange.engine.config.limits.verifications)
+        } else {
+            (Payer::Strangers, STRANGERS)
+        };
+        if let Err(fast) = self.quotas.take(payer, rate, Instant::now()) {
+            return self.refuse_fast(exchange, None, fast);
+        }
+        self.examine(exchange, move |daemon, exchange, examined| match examined {
+            Ok(verified) => daemon.answer(exchange.connection, answer(verified)),
+            Err(refusal) => daemon.refuse_noted(exchange, None, payer, &refusal),
+        })
+    }
+
+    /// Gives a token in the place of one that the caller brings: its own, or
+    /// one that it got for somebody else.
+    pub(super) fn refresh(
+        self: &Arc<Self>,
+        exchange: Exchange,
+        caller: Arc<Account>,
+        names: Arc<Names>,
+    ) -> Next {
+        let payer = Payer::Verifier(caller.uid);
+        let rate = exchange.engine.config.limits.verifications;
+        if let Err(fast) = self.quotas.take(payer, rate, Instant::now()) {
+            return self.refuse_fast(exchange, Some(&caller), fast);
+        }
+        self.examine(exchange, move |daemon, exchange, examined| match examined {
+            Ok(Verified { claims, .. }) => daemon.renew(exchange, caller, names, claims),
+            Err(refusal) => daemon.refuse_noted(exchange, Some(&caller), payer, &refusal),
+        })
+    }
+
+    /// Goes on as with a request for a token, which the old one stands for.
+    fn renew(
+        self: &Arc<Self>,
+        mut exchange: Exchange,
+        caller: Arc<Account>,
+        names: Arc<Names>,
+        old: Claims,
+    ) -> Next {
+        let whose = exchange.engine.config.policy.whose(&caller, &old);
+        match whose {
+            Ok(target) => exchange.on_behalf = target.map(ToOwned::to_owned),
+            Err(refusal) => {
+                let payer = Payer::Verifier(caller.uid);
+                return self.refuse_noted(exchange, Some(&caller), payer, &refusal);
+            }
+        }
+        if let Err(fast) = self.pay(&exchange, &caller, exchange.on_behalf.is_some()) {
+            return self.refuse_fast(exchange, Some(&caller), fast);
+        }
+        let facts = Facts {
+            names,
+            caller,
+            wanted: Wanted::InPlaceOf(Box::new(old)),
+        };
+        match exchange.on_behalf.clone() {
+            Some(name) => self.learn_target(exchange, facts, name),
+            None => self.decide(exchange, facts, None),
+        }
+    }
+
+    /// Takes a token apart and checks it, on the threads that sign and when
+    /// it's the caller's turn: a flood of tokens holds up only who sends it,
+    /// and no thread that reads requests.
+    fn examine<F>(self: &Arc<Self>, exchange: Exchange, then: F) -> Next
+    where
+        F: FnOnce(&Arc<Self>, Exchange, Result<Verified, Refusal>) -> Next + Send + 'static,
+    {
+        let daemon = Arc::clone(self);
+        self.hand_on(exchange, move |exchange| {
+            let signers = Arc::clone(&daemon.signers);
+            signers.submit(exchange.connection.caller.uid, move || {
+                let examined = daemon.judge(&exchange);
+                if let Some(next) = then(&daemon, exchange, examined) {
+                    daemon.advance(next);
+                }
+            });
+        })
+    }
+
+    /// The token of a request, if it's genuine, valid, and nobody's who is
+    /// blocked here.
+    fn judge(&self, exchange: &Exchange) -> Result<Verified, Refusal> {
+        let config = &exchange.engine.config;
+        let rules = Rules {
+            leeway: config.leeway,
+            policy: &config.policy,
+        };
+        let token = shown(&exchange.request)?.as_bytes();
+        let verified = verify(token, exchange.engine.keys.ring(), &rules, unix_now())
+            .map_err(|rejected| rejected.refusal())?;
+        let Claims { sun, uid, .. } = &verified.claims;
+        match self.blocks.refusal(uid.unwrap_or(NO_UID), sun) {
+            Some(refusal) => Err(refusal),
+            None => Ok(verified),
+        }
+    }
+}
+
+/// The one token that a request brings.
+fn shown(request: &Request) -> Result<&str, Refusal> {
+    let (token, authorization) = match request {
+        Request::Refresh { token } => (token.as_ref(), None),
+        Request::Verify {
+            token,
+            authorization,
+        } => (token.as_ref(), authorization.as_ref()),
+        _ => (None, None),
+    };
+    match (token, authorization) {
+        (Some(_), Some(_)) => Err(bearer::invalid(
+            "The request has a token and a header that carries one, too.",
+        )),
+        (Some(token), None) if token.as_str().is_empty() => Err(bearer::missing()),
+        (Some(token), None) => Ok(token.as_str()),
+        (None, Some(header)) => bearer::from_authorization(header.as_str()),
+        (None, None) => Err(bearer::missing()),
+    }
+}
+
+fn answer(verified: Verified) -> Vec<u8> {
+    wire::ok_line(&wire::Verified {
+        user: verified.claims.sun.clone(),
+        expires_at: verified.claims.exp,
+        kid: verified.kid,
+        alg: verified.algorithm.as_str().into(),
+        claims: verified.claims,
+    })
+}
