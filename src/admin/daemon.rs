@@ -9,10 +9,10 @@ use clap::Args;
 use nix::unistd::{getegid, geteuid};
 use serde::{Deserialize, Serialize};
 
-use super::times::now;
 use super::{Failure, print, say, telling};
 use crate::client;
 use crate::daemon::engine::read_configuration;
+use crate::daemon::unix_now;
 use crate::keys::store;
 use crate::report::Problem;
 use crate::token::lifespan::Lifespan;
@@ -107,7 +107,7 @@ impl StatusOf {
         if self.json {
             return json(&status);
         }
-        Ok(print(&telling::status(&status, now()))?)
+        Ok(print(&telling::status(&status, unix_now()))?)
     }
 }
 
@@ -130,7 +130,7 @@ impl SessionsOf {
         Ok(print(&telling::sessions(
             &all,
             self.user.as_deref(),
-            now(),
+            unix_now(),
         ))?)
     }
 }
@@ -145,7 +145,7 @@ impl ToBlock {
         if self.json {
             return json(&blocked);
         }
-        Ok(print(&telling::blocked(&blocked, now()))?)
+        Ok(print(&telling::blocked(&blocked, unix_now()))?)
     }
 }
 

@@ -12,7 +12,6 @@ mod lint;
 mod rotate;
 mod site;
 mod telling;
-mod times;
 mod token;
 
 use std::fmt;

@@ -1,8 +1,8 @@
 //! The daemon's answers as people read them. Pure.
 
-use super::times::{ago, until, utc};
 use crate::block::Block;
 use crate::client::plain;
+use crate::token::moment::{Away, Utc};
 use crate::wire::{Blocked, Forgotten, Holder, Origin, Sessions, Status, Unblocked};
 
 /// The columns of [`sessions`].
@@ -24,10 +24,10 @@ pub(super) fn status(status: &Status, now: u64) -> String {
     let key = &status.key;
     let age = key.changed_at.map_or_else(
         || "of unknown age".to_owned(),
-        |at| format!("changed {}", ago(now, at)),
+        |at| format!("changed {}", away(now, at)),
     );
     let end = key.last_expiry.map_or_else(String::new, |at| {
-        format!("; the last expires {}", until(now, at))
+        format!("; the last expires {}", away(now, at))
     });
     let log = status.audit_trouble.as_ref().map_or_else(
         || "the log takes records".to_owned(),
@@ -53,13 +53,13 @@ pub(super) fn status(status: &Status, now: u64) -> String {
             "slurm-tokend {}, process {}, started {} ({})",
             plain(&status.version),
             status.pid,
-            utc(status.started_at),
-            ago(now, status.started_at)
+            Utc(status.started_at),
+            away(now, status.started_at)
         ),
         format!(
             "configuration  {}, read {}",
             plain(&status.configuration),
-            ago(now, status.configured_at)
+            away(now, status.configured_at)
         ),
         format!(
             "key            {}, {}, {age}",
@@ -105,7 +105,7 @@ pub(super) fn sessions(sessions: &Sessions, user: Option<&str>, now: u64) -> Str
     }
     lines.push(format!(
         "Nothing before {} is known, when the daemon started.",
-        utc(sessions.since)
+        Utc(sessions.since)
     ));
     lines.extend(forgotten(&sessions.forgotten, now));
     text(&lines)
@@ -113,19 +113,18 @@ pub(super) fn sessions(sessions: &Sessions, user: Option<&str>, now: u64) -> Str
 
 fn row(holder: &Holder, now: u64) -> Row {
     let bound = if holder.at_most { "<=" } else { "" };
-    let or_none = |at: Option<u64>, tell: fn(u64, u64) -> String| {
-        at.map_or_else(|| "-".to_owned(), |at| tell(now, at))
-    };
+    let or_none =
+        |at: Option<u64>| at.map_or_else(|| "-".to_owned(), |at| away(now, at).to_string());
     [
         plain(&holder.user),
         holder.uid.to_string(),
         format!("{bound}{}", holder.live_tokens),
-        or_none(holder.latest_expiry, until),
+        or_none(holder.latest_expiry),
         holder.issued.to_string(),
         holder.for_others.to_string(),
         holder.refused.to_string(),
         format!("{} (peak {})", holder.per_minute, holder.peak_per_minute),
-        or_none(holder.last, ago),
+        or_none(holder.last),
     ]
 }
 
@@ -134,7 +133,7 @@ fn details(holder: &Holder, now: u64) -> Vec<String> {
     lines.extend(holder.blocked.as_ref().map(|block| {
         let reason = block.reason.as_deref();
         let reason = reason.map_or_else(String::new, |reason| format!(": {}", plain(reason)));
-        let (by, at) = (plain(&block.by), ago(now, block.since));
+        let (by, at) = (plain(&block.by), away(now, block.since));
         format!("    blocked {} by {by}, {at}{reason}", end(block, now))
     }));
     lines.extend(holder.origins.iter().map(|o| origin(o, now)));
@@ -162,15 +161,15 @@ fn origin(origin: &Origin, now: u64) -> String {
     parts.extend(origin.executable.as_deref().map(plain));
     parts.extend(origin.terminal.as_deref().map(plain));
     parts.push(format!("{} tokens", origin.tokens));
-    parts.push(format!("first {}", ago(now, origin.first)));
-    parts.push(format!("last {}", ago(now, origin.last)));
+    parts.push(format!("first {}", away(now, origin.first)));
+    parts.push(format!("last {}", away(now, origin.last)));
     parts.join(", ")
 }
 
 fn end(block: &Block, now: u64) -> String {
     block.until.map_or_else(
         || "until it's lifted".to_owned(),
-        |at| format!("until {} ({})", utc(at), until(now, at)),
+        |at| format!("until {} ({})", Utc(at), away(now, at)),
     )
 }
 
@@ -190,8 +189,8 @@ pub(super) fn blocked(blocked: &Blocked, now: u64) -> String {
         Some(at) => format!(
             "Slurm knows nothing of this: {} tokens live on at the most; the last expires {} ({}).",
             blocked.live_tokens,
-            utc(at),
-            until(now, at)
+            Utc(at),
+            away(now, at)
         ),
     });
     let before = blocked
@@ -200,8 +199,8 @@ pub(super) fn blocked(blocked: &Blocked, now: u64) -> String {
     if before > now {
         lines.push(format!(
             "Tokens from before the daemon's start are not counted; all will have expired {} ({}).",
-            utc(before),
-            until(now, before)
+            Utc(before),
+            away(now, before)
         ));
     }
     if blocked.latest_expiry.is_some() || before > now {
@@ -231,11 +230,15 @@ fn forgotten(forgotten: &Forgotten, now: u64) -> Option<String> {
         format!(
             ", and {} live tokens of theirs, of which the last expires {}",
             forgotten.live_tokens,
-            until(now, at)
+            away(now, at)
         )
     });
     let users = forgotten.users;
     (users > 0).then(|| format!("{users} users were forgotten for want of room{tokens}."))
+}
+
+fn away(now: u64, time: u64) -> Away {
+    Away { time, now }
 }
 
 fn text(lines: &[String]) -> String {

@@ -179,7 +179,7 @@ impl Daemon {
         );
         text.counter(
             "slurm_tokend_audit_waits",
-            "Answers that waited for a log that was full.",
+            "Tokens that waited for a log that was full.",
             [(vec![], metrics.records_waited())],
         );
     }

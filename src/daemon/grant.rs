@@ -294,6 +294,7 @@ impl Daemon {
     /// other: a full log is no reason for thousands to try all the time.
     fn wait_for_log(self: &Arc<Self>, exchange: Exchange, made: Made) -> Next {
         self.later(exchange, async move |daemon, exchange| {
+            daemon.metrics.record_waited();
             let event = || made.event(&exchange);
             let recorded = daemon.record_in_time(&exchange.engine, event).await;
             // A block that came meanwhile is newer than the record.
@@ -316,7 +317,6 @@ impl Daemon {
         let until = Instant::now() + LOG_PATIENCE;
         let turn = tokio::time::timeout_at(until.into(), self.log_turn.lock()).await;
         let mut looked = Instant::now();
-        self.metrics.record_waited();
         loop {
             match engine.recorder.record(&event()) {
                 Err(NotRecorded::Full) if turn.is_ok() && Instant::now() < until => {

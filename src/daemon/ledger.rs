@@ -18,7 +18,7 @@ const SHARDS: usize = 64;
 const MOST_USERS_OF_A_SHARD: usize = 256;
 /// So many different ends of tokens are told apart for a user; beyond, those
 /// closest to each other count as the later of the two.
-const MOST_ENDS: usize = 64;
+const MOST_ENDS: usize = 48;
 /// So many origins are told apart for a user.
 const MOST_ORIGINS: usize = 16;
 /// So many processes of a user are remembered with their origin.
@@ -462,11 +462,26 @@ impl Ends {
         self.ends.drain(..over);
         match self.ends.binary_search_by_key(&exp, |(end, _)| *end) {
             Ok(at) => self.ends[at].1 += 1,
+            Err(at) if self.is_close_to(at, exp) => {
+                self.ends[at].1 += 1;
+                self.merged_until = self.merged_until.max(self.ends[at].0);
+            }
             Err(at) => {
                 self.ends.insert(at, (exp, 1));
                 self.merge();
             }
         }
+    }
+
+    /// There is no room, and the end at this place is little later than `exp`:
+    /// to let them count as one loses least, and costs least.
+    fn is_close_to(&self, at: usize, exp: u64) -> bool {
+        let (Some((first, _)), Some((last, _))) = (self.ends.first(), self.ends.last()) else {
+            return false;
+        };
+        let gap = self.ends.get(at).map(|(end, _)| end - exp);
+        let usual = 2 * last.abs_diff(*first) / MOST_ENDS as u64;
+        self.ends.len() >= MOST_ENDS && gap.is_some_and(|gap| gap <= usual)
     }
 
     /// Where there are too many ends, the two closest become the later one: no

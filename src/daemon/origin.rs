@@ -1,10 +1,12 @@
 //! Where a request came from: a look at the process that connected, by a
 //! thread of its own. It reads what the daemon's confinement lets it read of
-//! `/proc`; the rest stays unknown.
+//! `/proc`; the rest stays unknown. Where the process is hidden, as it is
+//! under our unit, its cgroup still lists it.
 
 use std::fs;
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::{io, thread};
@@ -22,6 +24,15 @@ const MOST_WAITING: usize = 64;
 const LONGEST: usize = 255;
 /// The most that is read of a file in `/proc`, in bytes.
 const MOST_READ: u64 = 8192;
+/// Where cgroups are (cgroups(7)).
+const CGROUPS: &str = "/sys/fs/cgroup";
+/// The hierarchies below it that tell sessions or jobs: version 2 alone, version
+/// 2 beside version 1, and of version 1 those that systemd and Slurm use.
+const HIERARCHIES: [&str; 6] = ["", "unified", "systemd", "freezer", "memory", "cpuset"];
+/// So many cgroups are looked through for a process.
+const MOST_CGROUPS: usize = 2048;
+/// The most that is read of one's list of processes, in bytes.
+const MOST_LISTED: u64 = 256 * 1024;
 /// What is said where nothing can be read.
 const UNKNOWN: &str = "unknown";
 
@@ -95,7 +106,8 @@ impl Lookout {
 
 fn look(suspect: &Suspect) -> Sighting {
     let pid = suspect.caller.pid;
-    let cgroup = read(&format!("/proc/{pid}/cgroup"));
+    let cgroup = read(&format!("/proc/{pid}/cgroup"))
+        .or_else(|| listed(Path::new(CGROUPS), suspect.caller.uid, pid));
     let stat = read(&format!("/proc/{pid}/stat"));
     let executable = fs::read_link(format!("/proc/{pid}/exe")).ok();
     // While the process has its pid, nobody else has it: all that was read is its.
@@ -113,10 +125,53 @@ fn look(suspect: &Suspect) -> Sighting {
 }
 
 fn read(path: &str) -> Option<String> {
+    read_most(Path::new(path), MOST_READ)
+}
+
+fn read_most(path: &Path, most: u64) -> Option<String> {
     let mut bytes = Vec::new();
     let file = fs::File::open(path).ok()?;
-    file.take(MOST_READ).read_to_end(&mut bytes).ok()?;
+    file.take(most).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The cgroup of a process of this uid's in the form of `/proc/PID/cgroup`,
+/// found among the user's sessions and units, Slurm's jobs, and services.
+fn listed(root: &Path, uid: u32, pid: i32) -> Option<String> {
+    let pid = pid.to_string();
+    let mut left = MOST_CGROUPS;
+    HIERARCHIES.iter().find_map(|hierarchy| {
+        let top = root.join(hierarchy);
+        let mut todo = starts(&top, uid);
+        while let (Some(cgroup), true) = (todo.pop(), left > 0) {
+            left -= 1;
+            let procs = read_most(&cgroup.join("cgroup.procs"), MOST_LISTED);
+            if procs.is_some_and(|procs| procs.lines().any(|line| line == pid)) {
+                let path = cgroup.strip_prefix(&top).ok()?;
+                return Some(format!("0::/{}\n", path.display()));
+            }
+            todo.extend(directories(&cgroup));
+        }
+        None
+    })
+}
+
+/// Where a process of this uid's may be, in one hierarchy.
+fn starts(top: &Path, uid: u32) -> Vec<PathBuf> {
+    let mut starts = directories(&top.join("system.slice"));
+    let slurms = directories(top).into_iter().filter(|directory| {
+        let name = directory.file_name().unwrap_or_default().to_string_lossy();
+        name == "slurm" || name.starts_with("slurm_")
+    });
+    starts.extend(slurms.map(|slurm| slurm.join(format!("uid_{uid}"))));
+    starts.push(top.join(format!("user.slice/user-{uid}.slice")));
+    starts
+}
+
+fn directories(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.map(|entry| entry.path()).collect()
 }
 
 /// The pid that a process has still, by its pidfd (`proc_pid_fdinfo(5)`).
@@ -293,6 +348,59 @@ mod tests {
         ] {
             assert_eq!(place(cgroup), None, "{cgroup:?}");
         }
+    }
+
+    /// A tree of cgroups, each with its processes.
+    fn tree(cgroups: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, processes) in cgroups {
+            let cgroup = root.path().join(path);
+            fs::create_dir_all(&cgroup).unwrap();
+            fs::write(cgroup.join("cgroup.procs"), processes).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn a_hidden_process_is_found_where_its_cgroup_lists_it() {
+        for (cgroup, found) in [
+            (
+                "user.slice/user-2001.slice/session-7.scope",
+                "session-7.scope",
+            ),
+            (
+                "user.slice/user-2001.slice/user@2001.service/app.slice/x.service",
+                "user@2001.service/x.service",
+            ),
+            (
+                "system.slice/slurmstepd.scope/job_12/step_0/user/task_0",
+                "job_12",
+            ),
+            ("system.slice/ondemand.service", "ondemand.service"),
+            (
+                "unified/user.slice/user-2001.slice/session-8.scope",
+                "session-8.scope",
+            ),
+            ("freezer/slurm_n1/uid_2001/job_13/step_0", "job_13"),
+        ] {
+            let root = tree(&[
+                ("user.slice/user-2001.slice/session-1.scope", "41\n4\n142\n"),
+                ("user.slice/user-2002.slice/session-2.scope", "42\n"),
+                (cgroup, "7\n42\n9\n"),
+            ]);
+            let listed = listed(root.path(), 2001, 42).unwrap();
+            assert_eq!(place(&listed).as_deref(), Some(found), "{cgroup}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_no_cgroup_of_its_user_lists_is_not_found() {
+        let root = tree(&[
+            ("user.slice/user-2001.slice/session-1.scope", "41\n4\n142\n"),
+            ("user.slice/user-2002.slice/session-2.scope", "42\n"),
+        ]);
+        assert_eq!(listed(root.path(), 2001, 42), None);
+        assert_eq!(listed(Path::new("/nonexistent"), 2001, 42), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! who learns nothing.
 
 use std::fs;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -24,20 +24,9 @@ fn daemon(name: &str, tables: &str) -> Daemon {
     Daemon::with(name, "HS256", &key, "", tables)
 }
 
-fn tokenctl(daemon: &Daemon, args: &[&str]) -> Output {
-    Command::new("slurm-tokenctl")
-        .arg(args[0])
-        .arg("--socket")
-        .arg(daemon.socket())
-        .args(&args[1..])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
-
 /// What `slurm-tokenctl ARGS --json` prints for root.
 fn json(daemon: &Daemon, args: &[&str]) -> Value {
-    let printed = tokenctl(daemon, &[args, &["--json"]].concat());
+    let printed = daemon.tokenctl(&[args, &["--json"]].concat());
     serde_json::from_str(&stdout(printed)).unwrap()
 }
 
@@ -167,10 +156,7 @@ fn the_process_that_asked_is_told_with_its_pid_and_what_its_user_may_hide_is_not
 #[test]
 fn a_terminal_is_told() {
     let daemon = daemon("terminal", "");
-    let asks = format!(
-        "slurm-token --socket {}; sleep 600",
-        daemon.socket().display()
-    );
+    let asks = asks_and_stays(&daemon);
     let mut session = ALICE
         .runs("script")
         .args(["--quiet", "--return", "--command", &asks, "/dev/null"])
@@ -185,6 +171,13 @@ fn a_terminal_is_told() {
     let terminal = origin["terminal"].as_str().unwrap_or_default();
     let number = terminal.strip_prefix("pts/").unwrap_or_default();
     assert!(number.parse::<u32>().is_ok(), "{origin}");
+}
+
+/// A shell's command that asks for a token, and whose process then stays to be
+/// looked at as long as its input does.
+fn asks_and_stays(daemon: &Daemon) -> String {
+    let socket = daemon.socket().display();
+    format!("(echo '{ISSUE}'; cat) | socat - UNIX-CONNECT:{socket}")
 }
 
 fn holder_is_there(daemon: &Daemon, name: &str) -> bool {
@@ -211,19 +204,23 @@ fn a_slurm_job_is_told() {
     fs::create_dir_all(&job).unwrap();
     let asks = format!(
         "echo $$ >{job}/cgroup.procs && exec setpriv --reuid alice --regid alice --init-groups \
-         sh -c 'slurm-token --socket {}; read end'",
-        daemon.socket().display()
+         sh -c \"$0\""
     );
     let mut step = Command::new("sh")
-        .args(["-c", &asks])
+        .args(["-c", &asks, &asks_and_stays(&daemon)])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
     until("the token", || holder_is_there(&daemon, "alice"));
     let origin = origin(&daemon, "alice");
-    drop(step.stdin.take());
+    step.kill().unwrap();
     step.wait().unwrap();
+    until("the step's processes to end", || {
+        fs::read_to_string(format!("{job}/cgroup.procs"))
+            .unwrap()
+            .is_empty()
+    });
     for directory in [
         "slurm/uid_2001/job_4711/step_0",
         "slurm/uid_2001/job_4711",
@@ -234,6 +231,39 @@ fn a_slurm_job_is_told() {
     }
     stdout(Command::new("umount").arg(at).output().unwrap());
     assert_eq!(origin["place"], "job_4711", "{origin}");
+}
+
+/// Under our unit `/proc` hides other users' processes; cgroups list them.
+#[test]
+fn a_session_is_told_where_proc_hides_its_processes() {
+    const SCRIPT: &str = "
+        mount -t proc -o hidepid=2 proc /proc && mount --bind /run/cgroup-hidden /sys/fs/cgroup &&
+        exec /usr/sbin/slurm-tokend";
+    let session = "/run/cgroup-hidden/user.slice/user-2001.slice/session-7.scope";
+    fs::create_dir_all(session).unwrap();
+    fs::write(
+        format!("{session}/cgroup.procs"),
+        format!("1\n{}\n", std::process::id()),
+    )
+    .unwrap();
+    let key = generate_key("HS256", "hidden.key");
+    Daemon::configure("hidden", "HS256", &key, "", "");
+    let runner = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        SCRIPT,
+    ];
+    let daemon = Daemon::spawn("hidden", Daemon::through("hidden", &runner));
+    let mut alice = daemon.peer(ALICE.uid);
+    alice.say(format!("{ISSUE}\n"));
+    assert_eq!(alice.hear_code().as_deref(), Some("ok"));
+    let origin = origin(&daemon, "alice");
+    assert_eq!(origin["place"], "session-7.scope", "{origin}");
+    assert_eq!(origin["terminal"], Value::Null, "{origin}");
 }
 
 #[test]

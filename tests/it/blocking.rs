@@ -29,18 +29,6 @@ fn file_of(name: &str) -> PathBuf {
     PathBuf::from(format!("/var/lib/slurm-tokend-{name}/blocks.json"))
 }
 
-/// `slurm-tokenctl ARGS`, run by root.
-fn tokenctl(daemon: &Daemon, args: &[&str]) -> Output {
-    Command::new("slurm-tokenctl")
-        .arg(args[0])
-        .arg("--socket")
-        .arg(daemon.socket())
-        .args(&args[1..])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
-
 fn told(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
@@ -56,7 +44,7 @@ fn a_blocked_user_gets_no_token_and_others_do() {
     let mut open = daemon.peer(ALICE.uid);
     open.say(format!("{ISSUE}\n"));
     assert_eq!(open.hear_code().as_deref(), Some("ok"));
-    stdout(tokenctl(&daemon, &["block", "alice"]));
+    stdout(daemon.tokenctl(&["block", "alice"]));
     // At once, on a connection that was there before, too.
     open.say(format!("{ISSUE}\n"));
     assert_eq!(open.hear_code().as_deref(), Some("blocked"));
@@ -64,7 +52,7 @@ fn a_blocked_user_gets_no_token_and_others_do() {
     assert_eq!(code_for(&daemon, BOB.uid), "ok");
     let standing = daemon.ask_as(ALICE.uid, WHOAMI);
     assert_eq!(standing["ok"]["refusal"]["code"], "blocked", "{standing}");
-    stdout(tokenctl(&daemon, &["unblock", "alice"]));
+    stdout(daemon.tokenctl(&["unblock", "alice"]));
     assert_eq!(code_for(&daemon, ALICE.uid), "ok");
 }
 
@@ -76,12 +64,12 @@ fn no_service_gets_a_token_for_a_blocked_user_and_a_blocked_service_gets_none() 
         code(&daemon.ask_as(PORTAL, &request)).to_owned()
     };
     assert_eq!((portal("alice"), portal("bob")), ("ok".into(), "ok".into()));
-    stdout(tokenctl(&daemon, &["block", "alice"]));
+    stdout(daemon.tokenctl(&["block", "alice"]));
     assert_eq!(
         (portal("alice"), portal("bob")),
         ("blocked".into(), "ok".into())
     );
-    stdout(tokenctl(&daemon, &["block", "portal"]));
+    stdout(daemon.tokenctl(&["block", "portal"]));
     assert_eq!(portal("bob"), "blocked");
 }
 
@@ -89,7 +77,7 @@ fn no_service_gets_a_token_for_a_blocked_user_and_a_blocked_service_gets_none() 
 fn a_block_outlives_a_restart_and_a_reload_and_ends_by_unblock() {
     let first = daemon("outlives", "");
     let block = ["block", "alice", "--reason", "ticket 4711"];
-    stdout(tokenctl(&first, &block));
+    stdout(first.tokenctl(&block));
     first.signal(Signal::SIGHUP);
     until("the reload", || {
         first.journal().matches("ready: ").count() == 2
@@ -98,9 +86,9 @@ fn a_block_outlives_a_restart_and_a_reload_and_ends_by_unblock() {
     drop(first);
     let second = Daemon::run("outlives");
     assert_eq!(code_for(&second, ALICE.uid), "blocked");
-    let sessions = stdout(tokenctl(&second, &["sessions", "alice"]));
+    let sessions = stdout(second.tokenctl(&["sessions", "alice"]));
     assert!(sessions.contains("ticket 4711"), "{sessions}");
-    stdout(tokenctl(&second, &["unblock", "alice"]));
+    stdout(second.tokenctl(&["unblock", "alice"]));
     drop(second);
     let third = Daemon::run("outlives");
     assert_eq!(code_for(&third, ALICE.uid), "ok");
@@ -109,7 +97,7 @@ fn a_block_outlives_a_restart_and_a_reload_and_ends_by_unblock() {
 #[test]
 fn a_block_outlives_a_daemon_that_is_killed() {
     let mut daemon = daemon("killed", "");
-    stdout(tokenctl(&daemon, &["block", "alice"]));
+    stdout(daemon.tokenctl(&["block", "alice"]));
     daemon.signal(Signal::SIGKILL);
     daemon.wait();
     let daemon = Daemon::run("killed");
@@ -119,8 +107,8 @@ fn a_block_outlives_a_daemon_that_is_killed() {
 #[test]
 fn a_block_ends_by_itself_when_its_time_is_over() {
     let daemon = daemon("timed", "");
-    stdout(tokenctl(&daemon, &["block", "alice", "--for", "2"]));
-    stdout(tokenctl(&daemon, &["block", "bob", "--for", "1h"]));
+    stdout(daemon.tokenctl(&["block", "alice", "--for", "2"]));
+    stdout(daemon.tokenctl(&["block", "bob", "--for", "1h"]));
     until("the block to end", || code_for(&daemon, ALICE.uid) == "ok");
     assert_eq!(code_for(&daemon, BOB.uid), "blocked");
 }
@@ -137,7 +125,7 @@ fn neither_another_name_nor_another_uid_ends_a_block() {
     account("carol", 45_001);
     let limits = "[limits]\naccount_cache = \"1s\"\nburst = 10000\n";
     let daemon = daemon("renamed", limits);
-    stdout(tokenctl(&daemon, &["block", "carol"]));
+    stdout(daemon.tokenctl(&["block", "carol"]));
     let sun = |uid| daemon.ask_as(uid, WHOAMI)["ok"]["user"].clone();
     account("carola", 45_001);
     until("the new name", || sun(45_001) == "carola");
@@ -147,7 +135,7 @@ fn neither_another_name_nor_another_uid_ends_a_block() {
     assert_eq!(code_for(&daemon, 45_002), "blocked");
     // Of neither there is an account any more; the old name lifts it.
     account("other", 45_003);
-    stdout(tokenctl(&daemon, &["unblock", "carol"]));
+    stdout(daemon.tokenctl(&["unblock", "carol"]));
     let sessions = daemon.ask(r#"{"v":1,"op":"sessions","user":"carol"}"#);
     assert!(!sessions.to_string().contains("blocked"), "{sessions}");
 }
@@ -155,7 +143,7 @@ fn neither_another_name_nor_another_uid_ends_a_block() {
 #[test]
 fn a_blocked_administrator_does_not_unblock_itself() {
     let daemon = daemon("blocked-admin", "");
-    stdout(tokenctl(&daemon, &["block", "admin"]));
+    stdout(daemon.tokenctl(&["block", "admin"]));
     for request in [
         r#"{"v":1,"op":"unblock","user":"admin"}"#,
         r#"{"v":1,"op":"block","user":"alice"}"#,
@@ -164,8 +152,8 @@ fn a_blocked_administrator_does_not_unblock_itself() {
         assert_eq!(code(&daemon.ask_as(ADMIN.uid, request)), "blocked");
     }
     // Root may be blocked, which keeps it from nothing but tokens.
-    stdout(tokenctl(&daemon, &["block", "root"]));
-    stdout(tokenctl(&daemon, &["unblock", "admin"]));
+    stdout(daemon.tokenctl(&["block", "root"]));
+    stdout(daemon.tokenctl(&["unblock", "admin"]));
     let answer = daemon.ask_as(ADMIN.uid, r#"{"v":1,"op":"sessions"}"#);
     assert_eq!(code(&answer), "ok", "{answer}");
 }
@@ -182,12 +170,12 @@ fn who_is_to_be_blocked_must_have_an_account_and_who_is_to_be_unblocked_a_block(
         "../alice",
         "\u{202e}ecila",
     ] {
-        let output = tokenctl(&daemon, &["block", "--", name]);
+        let output = daemon.tokenctl(&["block", "--", name]);
         assert_eq!(output.status.code(), Some(1), "{name:?}");
         assert!(told(&output).contains("no account"), "{}", told(&output));
         assert!(told(&output).lines().count() == 2, "{}", told(&output));
     }
-    let output = tokenctl(&daemon, &["unblock", "alice"]);
+    let output = daemon.tokenctl(&["unblock", "alice"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
         told(&output).contains("alice is not blocked"),
@@ -201,12 +189,12 @@ fn who_is_to_be_blocked_must_have_an_account_and_who_is_to_be_unblocked_a_block(
 fn what_lives_on_is_told_with_what_to_do_about_it() {
     let daemon = daemon("lives-on", "");
     let token = daemon.ask_as(ALICE.uid, ISSUE);
-    let blocked = stdout(tokenctl(&daemon, &["block", "alice", "--json"]));
+    let blocked = stdout(daemon.tokenctl(&["block", "alice", "--json"]));
     let blocked: Value = serde_json::from_str(&blocked).unwrap();
     assert_eq!(blocked["live_tokens"], 1, "{blocked}");
     assert_eq!(blocked["latest_expiry"], token["ok"]["expires_at"]);
     assert_eq!(blocked["kid"], token["ok"]["kid"]);
-    let words = stdout(tokenctl(&daemon, &["block", "alice"]));
+    let words = stdout(daemon.tokenctl(&["block", "alice"]));
     for told in ["this node only", "1 tokens live on", "the kid lives-on"] {
         assert!(words.contains(told), "{told}: {words}");
     }
@@ -216,13 +204,13 @@ fn what_lives_on_is_told_with_what_to_do_about_it() {
 fn a_reason_makes_no_second_line_in_the_log() {
     let daemon = daemon("reason", "");
     let odd = "x\" code=ok <34>su: \u{e9}='\\";
-    stdout(tokenctl(&daemon, &["block", "alice", "--reason", odd]));
+    stdout(daemon.tokenctl(&["block", "alice", "--reason", odd]));
     until("the record", || records(&daemon).len() == 1);
     let record = records(&daemon).remove(0);
     let ends = r"for=alice until=- reason=x\x22\x20code\x3dok\x20<34>su:\x20\xc3\xa9\x3d\x27\x5c";
     assert!(record.ends_with(ends), "{record}");
     for bad in ["a\nb", "a\u{1b}[2J", &"x".repeat(201)] {
-        let output = tokenctl(&daemon, &["block", "bob", "--reason", bad]);
+        let output = daemon.tokenctl(&["block", "bob", "--reason", bad]);
         assert_eq!(output.status.code(), Some(1), "{bad:?}");
     }
     assert_eq!(code_for(&daemon, BOB.uid), "ok");
@@ -247,7 +235,7 @@ fn refusal(name: &str, args: &[&str]) -> String {
 #[test]
 fn blocks_that_cannot_be_read_stop_the_start_and_are_never_none() {
     let daemon = daemon("broken", "");
-    stdout(tokenctl(&daemon, &["block", "alice"]));
+    stdout(daemon.tokenctl(&["block", "alice"]));
     drop(daemon);
     let file = file_of("broken");
     let good = fs::read_to_string(&file).unwrap();
@@ -296,16 +284,16 @@ fn on_a_full_disk_who_is_to_be_blocked_is_and_who_is_to_be_let_in_is_not() {
     let mut command = Command::new("mount");
     stdout(command.args(mount).arg(directory).output().unwrap());
     let daemon = Daemon::run("full-disk");
-    stdout(tokenctl(&daemon, &["block", "bob"]));
+    stdout(daemon.tokenctl(&["block", "bob"]));
     fill(directory);
 
-    let output = tokenctl(&daemon, &["block", "alice"]);
+    let output = daemon.tokenctl(&["block", "alice"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(told(&output).contains("is blocked until the daemon ends, and not beyond"));
     assert!(told(&output).contains("No space left"), "{}", told(&output));
     assert_eq!(code_for(&daemon, ALICE.uid), "blocked");
 
-    let output = tokenctl(&daemon, &["unblock", "bob"]);
+    let output = daemon.tokenctl(&["unblock", "bob"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
         told(&output).contains("bob stays blocked"),
@@ -316,7 +304,7 @@ fn on_a_full_disk_who_is_to_be_blocked_is_and_who_is_to_be_let_in_is_not() {
 
     // With room again the same command makes it last.
     fs::remove_file(directory.join("filler")).unwrap();
-    stdout(tokenctl(&daemon, &["block", "alice"]));
+    stdout(daemon.tokenctl(&["block", "alice"]));
     drop(daemon);
     let daemon = Daemon::run("full-disk");
     for uid in [ALICE.uid, BOB.uid] {
@@ -334,8 +322,8 @@ fn without_a_log_a_user_is_blocked_and_nobody_is_let_in_again() {
     fs::create_dir(empty).unwrap();
     let command = Daemon::command_with("unlogged", &[(empty, "/dev")]);
     let daemon = Daemon::spawn("unlogged", command);
-    stdout(tokenctl(&daemon, &["block", "alice"]));
-    let output = tokenctl(&daemon, &["unblock", "alice"]);
+    stdout(daemon.tokenctl(&["block", "alice"]));
+    let output = daemon.tokenctl(&["unblock", "alice"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
         told(&output).contains("nobody was let in again"),

@@ -251,3 +251,22 @@ fn a_reload_needs_no_look_up_thread() {
         daemon.journal().matches("ready: ").count() > before
     });
 }
+
+#[test]
+fn root_learns_how_the_daemon_is_while_the_service_hangs_and_others_wait() {
+    let (service, daemon) = Service::and_daemon("hung-root", "lookup_timeout = \"1s\"");
+    // From now on the service is asked before the files.
+    let switch = service.directory.join("nsswitch.conf");
+    fs::write(switch, "passwd: hang files\ngroup: files\n").unwrap();
+    service.hang();
+    let mut alice = daemon.peer(ALICE.uid);
+    alice.say(format!("{ISSUE}\n"));
+    until("the look-up to wait", || {
+        let status = daemon.ask(r#"{"v":1,"op":"status"}"#);
+        assert_eq!(code(&status), "ok", "{status}");
+        status["ok"]["lookups"].as_u64() > Some(0)
+    });
+    let metrics = daemon.ask(r#"{"v":1,"op":"metrics"}"#);
+    assert_eq!(code(&metrics), "ok", "{metrics}");
+    assert_eq!(alice.hear_code().as_deref(), Some("busy"));
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::node::{ALICE, Daemon, generate_key, stdout, until};
 
@@ -13,16 +13,6 @@ const ISSUE: &str = r#"{"v":1,"op":"issue"}"#;
 fn daemon(name: &str) -> Daemon {
     let key = generate_key("HS256", &format!("{name}.key"));
     Daemon::with(name, "HS256", &key, "", "")
-}
-
-fn tokenctl(daemon: &Daemon, args: &[&str]) -> Output {
-    Command::new("slurm-tokenctl")
-        .arg("metrics")
-        .args(args)
-        .arg("--socket")
-        .arg(daemon.socket())
-        .output()
-        .unwrap()
 }
 
 /// Every sample, by its name and labels.
@@ -51,7 +41,7 @@ fn asks_and_is_refused(daemon: &Daemon) {
 fn what_happened_is_counted() {
     let daemon = daemon("counted");
     asks_and_is_refused(&daemon);
-    let text = stdout(tokenctl(&daemon, &[]));
+    let text = stdout(daemon.tokenctl(&["metrics"]));
     let samples = samples(&text);
     for (name, value) in [
         ("slurm_tokend_tokens_total", "2"),
@@ -103,7 +93,7 @@ for family in text_string_to_metric_families(sys.stdin.read()):
     let daemon = daemon("open-metrics");
     asks_and_is_refused(&daemon);
     let file = Path::new("/tmp/open-metrics");
-    fs::write(file, stdout(tokenctl(&daemon, &[]))).unwrap();
+    fs::write(file, stdout(daemon.tokenctl(&["metrics"]))).unwrap();
     let reader = Command::new("/usr/bin/python3")
         .args(["-c", READ])
         .stdin(fs::File::open(file).unwrap())
@@ -156,7 +146,7 @@ fn the_node_exporter_reads_the_file_with_its_types() {
     let directory = Path::new("/run/exported");
     fs::create_dir(directory).unwrap();
     let file = directory.join("slurm-tokend.prom");
-    stdout(tokenctl(&daemon, &["--out", file.to_str().unwrap()]));
+    stdout(daemon.tokenctl(&["metrics", "--out", file.to_str().unwrap()]));
     let _exporter = Exporter::of(directory, 9199);
     let scrape = || {
         let url = "http://127.0.0.1:9199/metrics";
@@ -191,7 +181,7 @@ fn the_file_is_replaced_whole_and_readable_by_all() {
     fs::write(&file, "old").unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let old = fs::metadata(&file).unwrap().ino();
-    stdout(tokenctl(&daemon, &["--out", file.to_str().unwrap()]));
+    stdout(daemon.tokenctl(&["metrics", "--out", file.to_str().unwrap()]));
     let new = fs::metadata(&file).unwrap();
     assert_ne!(new.ino(), old);
     assert_eq!(new.mode() & 0o7777, 0o644);
@@ -213,7 +203,7 @@ fn the_file_is_replaced_whole_and_readable_by_all() {
 #[test]
 fn a_file_where_there_is_no_directory_is_refused_with_its_name() {
     let daemon = daemon("nowhere");
-    let output = tokenctl(&daemon, &["--out", "/run/no-such-directory/x.prom"]);
+    let output = daemon.tokenctl(&["metrics", "--out", "/run/no-such-directory/x.prom"]);
     assert_eq!(output.status.code(), Some(1));
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(told.contains("/run/no-such-directory"), "{told}");

@@ -279,6 +279,18 @@ impl Daemon {
         stdout(client.output().unwrap()).trim_end().to_owned()
     }
 
+    /// `slurm-tokenctl ARGS`, asked of it by root.
+    pub fn tokenctl(&self, args: &[&str]) -> Output {
+        Command::new("slurm-tokenctl")
+            .arg(args[0])
+            .arg("--socket")
+            .arg(&self.socket)
+            .args(&args[1..])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
     /// Its answer to one line, asked by this process: by root.
     pub fn ask(&self, line: &str) -> Value {
         let mut stream = UnixStream::connect(&self.socket).unwrap();

@@ -68,6 +68,18 @@ fn its_commands_for_users_are_the_clients() {
 }
 
 #[test]
+fn its_commands_for_the_running_daemon_are_done() {
+    let key = generate_key("HS256", "readme-running.key");
+    let daemon = Daemon::start("readme-running", "HS256", &key);
+    for command in commands(console("slurm-tokenctl block"), "# ") {
+        let mut sh = Command::new("sh");
+        sh.args(["-ec", &command])
+            .env("SLURM_TOKEND_SOCKET", daemon.socket());
+        stdout(sh.output().unwrap());
+    }
+}
+
+#[test]
 fn its_commands_for_a_fresh_machine_are_the_makefiles() {
     let makefile = include_str!("../../Makefile");
     for command in commands(console("make demo"), "$ ") {
