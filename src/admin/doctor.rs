@@ -20,11 +20,11 @@ use self::slurm_conf::SlurmConf;
 use super::rotate::node::Node;
 use super::rotate::proof::{self, Judge};
 use super::rotate::service;
-use super::{Failure, print, times};
+use super::{Failure, print};
 use crate::account;
 use crate::client;
 use crate::config::{Config, KeySource};
-use crate::daemon::{engine, keyring, usual_configuration};
+use crate::daemon::{engine, keyring, unix_now, usual_configuration};
 use crate::keys::Algorithm;
 use crate::keys::file::{Trust, read_key, read_public};
 use crate::keys::format::SigningKey;
@@ -218,7 +218,7 @@ fn of_machine(configuration: &Path) -> Vec<Finding> {
     let synchronised =
         booted.then(|| output("timedatectl", &["show", "-p", "NTPSynchronized", "--value"]));
     let written = std::fs::metadata(configuration).map_or(0, |file| file.mtime());
-    let ahead = u64::try_from(written).is_ok_and(|written| written > times::now() + 60);
+    let ahead = u64::try_from(written).is_ok_and(|written| written > unix_now() + 60);
     findings.extend(rules::of_clock(synchronised.flatten().as_deref(), ahead));
     let has_nslcd = Path::new("/run/nslcd/socket").exists();
     let nsswitch = text(Path::new("/etc/nsswitch.conf")).unwrap_or_default();
@@ -249,7 +249,7 @@ fn key_facts(config: &Config, key: &SigningKey) -> KeyFacts {
     KeyFacts {
         algorithm: key.algorithm(),
         kid: key.kid().as_str().into(),
-        age: written.map(|written| times::now().saturating_sub(written)),
+        age: written.map(|written| unix_now().saturating_sub(written)),
         file_system: statfs(&file).ok().map(|system| system.filesystem_type().0),
         file: file.display().to_string(),
     }

@@ -37,9 +37,9 @@ use self::node::{Next, Node, Old, Scheme};
 use self::plan::{CLOCKS_DIFFER, Commands, Key, OldKey, Standing, Step};
 use self::proof::Judge;
 use super::key::{KEY_MODE, rsa_key, secret};
-use super::{Failure, print, say, times};
+use super::{Failure, print, say};
 use crate::admin::jwks::JWKS_MODE;
-use crate::daemon::usual_configuration;
+use crate::daemon::{unix_now, usual_configuration};
 use crate::issue::Issuer;
 use crate::keys::file::quoted;
 use crate::keys::format::{SigningKey, signing_key};
@@ -47,6 +47,7 @@ use crate::keys::jwks::JwkSet;
 use crate::keys::{Algorithm, Kid, store};
 use crate::report::{Problem, Problems};
 use crate::state::LatestExp;
+use crate::token::moment::Utc;
 
 /// A new HS256 key has so many bytes.
 const SECRET: usize = 32;
@@ -154,7 +155,7 @@ fn standing(node: &Node) -> Standing {
         OldKey {
             kid: old.kid.as_str().into(),
             retire_from,
-            retire_from_words: retire_from.map(times::utc),
+            retire_from_words: retire_from.map(|from| Utc(from).to_string()),
             private_files: old
                 .private
                 .iter()
@@ -180,7 +181,7 @@ fn steps(node: &Node, rotate: &Rotate, standing: &Standing) -> Vec<Step> {
         restart: service::restart_command(&node.config.path),
         jwks_dir: quoted(&node.jwks_dir),
     };
-    standing.steps(times::now(), &commands)
+    standing.steps(unix_now(), &commands)
 }
 
 fn status(node: &Node, rotate: &Rotate, json: bool) -> Result<(), Failure> {
@@ -300,7 +301,7 @@ fn owner(file: &Path) -> Option<(Uid, Gid)> {
 
 /// The name that follows `name`, with `{host}` where it has it.
 fn next_name(node: &Node, name: &str) -> Result<String, Problem> {
-    let now = times::utc(times::now());
+    let now = Utc(unix_now()).to_string();
     let today = now.split(' ').next().unwrap_or_default();
     let taken = |name: &str| {
         node.kids.iter().any(|kid| kid == name)
@@ -448,7 +449,7 @@ impl Activate {
 /// The next key signs, and its signature is good.
 fn check_key(next: &Next) -> Result<(), Problem> {
     Issuer::new(Arc::clone(&next.key))
-        .self_check(times::now())
+        .self_check(unix_now())
         .map_err(|_| {
             Problem::at(
                 &next.file,
@@ -530,7 +531,7 @@ fn switch(node: &Node, file: &Path, kid: &Kid) -> Result<(), Problems> {
 // The end of a key.
 
 fn retire(node: &Node, kid: Option<&Kid>, tokens_may_die: bool) -> Result<(), Failure> {
-    let now = times::now();
+    let now = unix_now();
     if let Some(kid) = kid
         && !node.old.iter().any(|old| old.kid == *kid)
     {
@@ -590,11 +591,11 @@ fn not_yet(old: &Old) -> Problem {
     match &old.latest {
         LatestExp::Until(exp) => Problem::new(
             old.kid.as_str(),
-            format!("tokens of this key may live until {}", times::utc(*exp)),
+            format!("tokens of this key may live until {}", Utc(*exp)),
             format!(
                 "try again after {} ({} minutes more, for clocks that differ); \
                  --tokens-may-die doesn't wait",
-                times::utc(exp.saturating_add(CLOCKS_DIFFER)),
+                Utc(exp.saturating_add(CLOCKS_DIFFER)),
                 CLOCKS_DIFFER / 60
             ),
         ),
@@ -707,10 +708,8 @@ fn tell_who_dies(node: &Node, dead: &[String], new: &Kid) {
          Every token of these keys dies when slurmctld is told, whoever made it{}",
         dead.join(", "),
         match node.latest_exp(node.key.kid()) {
-            LatestExp::Until(exp) => format!(
-                "; those of this daemon would have lived until {}",
-                times::utc(exp)
-            ),
+            LatestExp::Until(exp) =>
+                format!("; those of this daemon would have lived until {}", Utc(exp)),
             LatestExp::NoRecord | LatestExp::Unknown(_) => String::new(),
         }
     ));

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::admin::times;
 use crate::keys::Algorithm;
 use crate::state::LatestExp;
+use crate::token::moment::Utc;
 
 /// Clocks of nodes and of slurmctld may differ by so many seconds: so much
 /// longer a key is kept.
@@ -135,11 +135,7 @@ impl Standing {
                     vec![rotate("retire")],
                 ),
                 Some(from) => here(
-                    format!(
-                        "tokens of {} may live: wait until {}",
-                        old.kid,
-                        times::utc(from)
-                    ),
+                    format!("tokens of {} may live: wait until {}", old.kid, Utc(from)),
                     Vec::new(),
                 ),
                 None => here(

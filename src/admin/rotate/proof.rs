@@ -13,11 +13,10 @@ use zeroize::Zeroizing;
 
 use super::node::Node;
 use crate::account;
-use crate::admin::times;
 use crate::audit::{Event, Outcome};
 use crate::caller::Caller;
 use crate::config::Config;
-use crate::daemon::engine;
+use crate::daemon::{engine, unix_now};
 use crate::issue::Issuer;
 use crate::keys::format::SigningKey;
 use crate::policy::{Names, Policy};
@@ -119,7 +118,7 @@ fn token(node: &Node, key: Arc<SigningKey>, user: &str) -> Result<Zeroizing<Stri
             "check that the kernel's getrandom works",
         )
     };
-    let mut token = issuer.issue(&grant, times::now()).map_err(|_| failed())?;
+    let mut token = issuer.issue(&grant, unix_now()).map_err(|_| failed())?;
     let event = Event {
         caller: Caller {
             uid: nix::unistd::getuid().as_raw(),
