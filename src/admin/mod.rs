@@ -10,6 +10,7 @@ mod jwks;
 mod key;
 mod lint;
 mod rotate;
+mod setup;
 mod site;
 mod telling;
 mod token;
@@ -46,6 +47,8 @@ enum Command {
     /// Make, join and check sets of public keys for slurmctld
     #[command(subcommand)]
     Jwks(jwks::Command),
+    /// Set this node up: key, public half, configuration, start; repeatable
+    Setup(setup::Setup),
     /// Sign, check and look into single tokens, without the daemon
     #[command(subcommand)]
     Token(token::Command),
@@ -129,6 +132,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Key(command) => key::run(command, &trust()?),
         Command::Jwks(command) => jwks::run(command, &trust()?),
+        Command::Setup(setup) => setup.run(&cli.slurm_user, &trust()?),
         Command::Token(command) => token::run(command, &cli.slurm_user, &trust()?),
         Command::Status(status) => status.run(),
         Command::Sessions(sessions) => sessions.run(),

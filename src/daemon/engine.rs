@@ -78,7 +78,7 @@ fn read_draft(path: &Path, slurm_uid: Option<u32>) -> Result<Draft, Problem> {
 
 /// This machine's name up to its first full stop, as `{host}` stands for it;
 /// empty where it has none that can be part of a kid.
-pub fn host() -> String {
+pub(crate) fn host() -> String {
     let name = nix::unistd::gethostname().unwrap_or_default();
     let name = name.to_string_lossy();
     let label = name.split('.').next().unwrap_or_default();

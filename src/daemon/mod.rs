@@ -408,7 +408,7 @@ fn serve_until_told(
     }
     daemon.fronts.stop();
     runtime.block_on(daemon.drain());
-    daemon.record_suppressed(true);
+    daemon.record_the_rest();
     // A look-up that hangs must not hold up the end.
     runtime.shutdown_background();
     Ok(())

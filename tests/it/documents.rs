@@ -355,6 +355,7 @@ fn the_page_of_slurm_tokenctl_tells_of_every_option_and_no_other() {
         "jwks build",
         "jwks merge",
         "jwks lint",
+        "setup",
         "token sign",
         "token verify",
         "token inspect",

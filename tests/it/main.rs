@@ -39,6 +39,7 @@ mod refresh;
 mod reloading;
 mod rotating;
 mod run;
+mod setup;
 mod slurm;
 mod starting;
 mod state;

@@ -15,6 +15,8 @@ function __slurm_tokenctl_at
                 set at 'key'
             case ':jwks'
                 set at 'jwks'
+            case ':setup'
+                set at 'setup'
             case ':token'
                 set at 'token'
             case ':status'
@@ -70,6 +72,8 @@ function __slurm_tokenctl_at
             case 'jwks merge:--out' 'jwks merge:--slurm-user'
                 set value 1
             case 'jwks lint:--slurm-user'
+                set value 1
+            case 'setup:--cluster' 'setup:--slurm-user' 'setup:--slurm-uid'
                 set value 1
             case 'token:sign'
                 set at 'token sign'
@@ -133,6 +137,7 @@ complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -s h -l help -d 'Print he
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -s V -l version -d 'Print version'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a key -d 'Make a key, or show what is public of one'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a jwks -d 'Make, join and check sets of public keys for slurmctld'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a setup -d 'Set this node up: key, public half, configuration, start'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a token -d 'Sign, check and look into single tokens, without the daemon'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a status -d 'Say how the daemon is'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a sessions -d 'Say who holds tokens, from where, and who is blocked'
@@ -190,6 +195,14 @@ complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks lint"' -l slurm-user -x
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks lint"' -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks lint"' -F
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks help"' -x -a "build\t'Make a set of the public halves of keys' merge\t'Join sets, such as those of several nodes' lint\t'Say what each release of Slurm does with a set, entry by entry'"
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "setup"' -l cluster -x -a '(string replace -rf "^/run/slurm-tokend-(.*)/\$" "\$1" /run/slurm-tokend-*/)' -d 'Set up slurm-tokend@NAME, which serves one more cluster on this node'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "setup"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "setup"' -l slurm-uid -x -d 'The uid of the account that slurmctld runs as, where this node has no...'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "setup"' -l admin-group -d 'Make the group of the administrators, `admin_group`, where there is none'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "setup"' -l no-start -d 'Start nothing'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "setup"' -l yes -d 'Do it without asking'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "setup"' -l dry-run -d 'Say what would be done, and do nothing'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "setup"' -s h -l help -d 'Print help'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "token"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "token"' -s h -l help -d 'Print help'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "token"' -a sign -d 'Sign a token for any user, past the daemon'
@@ -293,4 +306,4 @@ complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate now"' -l slurm-user -
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate now"' -l jwks-dir -x -a '(__fish_complete_directories)' -d 'Where the public halves of this node\'s keys are'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate now"' -s h -l help -d 'Print help'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate help"' -x -a "status\t'Say where things stand, what to do next, and on which host' prepare\t'Make the next key, and publish its public half beside the present one' activate\t'Sign with the next key, once Slurm accepts it' retire\t'Let the keys go of which no token lives any more' now\t'Replace a key that somebody else may have, in one step'"
-complete -c slurm-tokenctl -n '__slurm_tokenctl_at "help"' -x -a "key\t'Make a key, or show what is public of one' jwks\t'Make, join and check sets of public keys for slurmctld' token\t'Sign, check and look into single tokens, without the daemon' status\t'Say how the daemon is' sessions\t'Say who holds tokens, from where, and who is blocked' block\t'Give a user no more tokens on this node, from now on' unblock\t'Lift a user\'s block' metrics\t'Print what the daemon has counted' doctor\t'Find what is wrong between a user who asks and a Slurm that accepts' rotate\t'Replace the key that signs, so that no caller is refused on the way'"
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "help"' -x -a "key\t'Make a key, or show what is public of one' jwks\t'Make, join and check sets of public keys for slurmctld' setup\t'Set this node up: key, public half, configuration, start' token\t'Sign, check and look into single tokens, without the daemon' status\t'Say how the daemon is' sessions\t'Say who holds tokens, from where, and who is blocked' block\t'Give a user no more tokens on this node, from now on' unblock\t'Lift a user\'s block' metrics\t'Print what the daemon has counted' doctor\t'Find what is wrong between a user who asks and a Slurm that accepts' rotate\t'Replace the key that signs, so that no caller is refused on the way'"
