@@ -5,9 +5,11 @@
 //! Exit status: 0 done or all well, 1 failed or findings, 2 wrong usage.
 
 mod daemon;
+mod doctor;
 mod jwks;
 mod key;
 mod lint;
+mod rotate;
 mod setup;
 mod site;
 mod telling;
@@ -62,6 +64,12 @@ enum Command {
     Unblock(daemon::ToUnblock),
     /// Print what the daemon has counted
     Metrics(daemon::MetricsOf),
+    /// Find what is wrong between a user who asks and a Slurm that accepts
+    ///
+    /// Exit status 0 means that nothing is; advice alone doesn't change it.
+    Doctor(doctor::Doctor),
+    /// Replace the key that signs, so that no caller is refused on the way
+    Rotate(rotate::Rotate),
 }
 
 /// Why a command wasn't done.
@@ -131,6 +139,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Block(block) => block.run(),
         Command::Unblock(unblock) => unblock.run(),
         Command::Metrics(metrics) => metrics.run(),
+        Command::Doctor(doctor) => doctor.run(),
+        Command::Rotate(rotate) => rotate::run(&rotate),
     }
 }
 

@@ -1,10 +1,10 @@
 //! The daemon's configuration, as far as a command goes by it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::account;
 use crate::config::{Config, Draft};
-use crate::daemon::{CONFIGURATION, CONFIGURATION_VARIABLE, engine};
+use crate::daemon::{engine, usual_configuration};
 use crate::report::{Problem, Problems};
 
 /// A configuration, or the defaults where this machine has none.
@@ -19,7 +19,7 @@ impl Site {
     /// daemon reads, if it is there; a file that can't be read never becomes
     /// defaults.
     pub(super) fn read(named: Option<&Path>, slurm_user: &str) -> Result<Self, Problems> {
-        let path = named.map_or_else(usual, Path::to_owned);
+        let path = named.map_or_else(usual_configuration, Path::to_owned);
         let missing = path
             .symlink_metadata()
             .is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
@@ -67,8 +67,4 @@ pub(super) fn no_directory(name: &str, errno: nix::errno::Errno) -> Problem {
         format!("this account can't be looked up: {}", errno.desc()),
         "look at the account service: getent passwd",
     )
-}
-
-fn usual() -> PathBuf {
-    std::env::var_os(CONFIGURATION_VARIABLE).map_or_else(|| CONFIGURATION.into(), PathBuf::from)
 }

@@ -149,6 +149,11 @@ pub fn jwks(socket: &Path) -> Result<serde_json::Value, Failure> {
     ask::ask(socket, &Request::Jwks)
 }
 
+/// What the daemon's policy gives the caller, and the kid that it signs with.
+pub fn standing(socket: &Path) -> Result<Standing, Failure> {
+    ask::ask(socket, &Request::Whoami)
+}
+
 /// The socket that a program asks when its command line names none.
 pub fn usual_socket() -> PathBuf {
     socket::Choice::Usual.path()
