@@ -11,7 +11,7 @@ comma := ,
 as_root := $(if $(filter 0,$(shell id -u)),,'sudo'$(comma) )
 private := target.'cfg(unix)'.runner=[$(as_root)'$(CURDIR)/tests/host/private']
 
-.PHONY: all build demo test check deny bench completions
+.PHONY: all build demo test test-host check deny bench completions
 .PHONY: install install-node install-python uninstall deb rpm
 
 all: build
@@ -30,6 +30,11 @@ test:
 	$(MAKE) build
 	$(CARGO) test --no-run
 	$(CARGO) test --config "$(private)" --lib --test it
+
+# A real systemd boots in a Debian root, installs the package and serves a Slurm.
+test-host: deb
+	tests/packages
+	tests/host/booted $(debian)/slurm-tokend_*.deb
 
 # What CI checks before the tests.
 check:
