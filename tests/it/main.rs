@@ -31,6 +31,7 @@ mod logs;
 mod metrics;
 mod node;
 mod peer;
+mod policy_test;
 mod private_host;
 mod python;
 mod readme;

@@ -17,6 +17,8 @@ function __slurm_tokenctl_at
                 set at 'jwks'
             case ':token'
                 set at 'token'
+            case ':policy'
+                set at 'policy'
             case ':status'
                 set at 'status'
             case ':sessions'
@@ -83,6 +85,14 @@ function __slurm_tokenctl_at
                 set value 1
             case 'token inspect:--slurm-user'
                 set value 1
+            case 'policy:test'
+                set at 'policy test'
+            case 'policy:help'
+                set at 'policy help'
+            case 'policy:--slurm-user'
+                set value 1
+            case 'policy test:--for' 'policy test:--slurm-user' 'policy test:--lifespan' 'policy test:--config'
+                set value 1
             case 'status:--slurm-user' 'status:--socket' 'status:--config'
                 set value 1
             case 'sessions:--slurm-user' 'sessions:--socket' 'sessions:--config'
@@ -104,6 +114,7 @@ complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -s V -l version -d 'Print
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a key -d 'Make a key, or show what is public of one'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a jwks -d 'Make, join and check sets of public keys for slurmctld'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a token -d 'Sign, check and look into single tokens, without the daemon'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a policy -d 'Try the daemon\'s policy'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a status -d 'Say how the daemon is'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a sessions -d 'Say who holds tokens, from where, and who is blocked'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a block -d 'Give a user no more tokens on this node, from now on'
@@ -186,6 +197,18 @@ complete -c slurm-tokenctl -n '__slurm_tokenctl_at "token inspect"' -l json -d '
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "token inspect"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "token inspect"' -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "token help"' -x -a "sign\t'Sign a token for any user, past the daemon' verify\t'Say whether a token is genuine and valid' inspect\t'Show what is in a token, and what Slurm would say to it, without any key'"
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy"' -s h -l help -d 'Print help'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy"' -a test -d 'Say what a user would get, and by which rule'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy"' -a help -d 'Print this message or the help of the given subcommand(s)'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy test"' -l for -x -a '(__fish_complete_users)' -d 'For whom the user would ask, as a service does'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy test"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy test"' -l lifespan -x -a "max 10m 30m 1h 12h" -d 'For how long: 30m, 12h, 1-00:00:00, seconds, or max'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy test"' -l config -r -F -d 'The daemon\'s configuration'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy test"' -l json -d 'Print JSON'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy test"' -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy test"' -x -a '(__fish_complete_users)'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy help"' -x -a "test\t'Say what a user would get, and by which rule'"
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "status"' -l json -d 'As JSON'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "status"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "status"' -l socket -r -F -d 'Ask at this socket'
@@ -216,4 +239,4 @@ complete -c slurm-tokenctl -n '__slurm_tokenctl_at "metrics"' -l slurm-user -x -
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "metrics"' -l socket -r -F -d 'Ask at this socket'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "metrics"' -l config -r -F -d 'Ask the daemon of this configuration'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "metrics"' -s h -l help -d 'Print help'
-complete -c slurm-tokenctl -n '__slurm_tokenctl_at "help"' -x -a "key\t'Make a key, or show what is public of one' jwks\t'Make, join and check sets of public keys for slurmctld' token\t'Sign, check and look into single tokens, without the daemon' status\t'Say how the daemon is' sessions\t'Say who holds tokens, from where, and who is blocked' block\t'Give a user no more tokens on this node, from now on' unblock\t'Lift a user\'s block' metrics\t'Print what the daemon has counted'"
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "help"' -x -a "key\t'Make a key, or show what is public of one' jwks\t'Make, join and check sets of public keys for slurmctld' token\t'Sign, check and look into single tokens, without the daemon' policy\t'Try the daemon\'s policy' status\t'Say how the daemon is' sessions\t'Say who holds tokens, from where, and who is blocked' block\t'Give a user no more tokens on this node, from now on' unblock\t'Lift a user\'s block' metrics\t'Print what the daemon has counted'"
