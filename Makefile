@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 target := $(or $(CARGO_TARGET_DIR),target)
-scripts := tests/demo tests/packages tests/host/private tests/slurm/bed benches/run .ci/run $(wildcard packaging/completions/bash/*)
+scripts := tests/demo tests/packages tests/host/private tests/host/booted tests/slurm/bed benches/run .ci/run $(wildcard packaging/completions/bash/*)
 # Tests run as root on a private host, of which nothing is left on this one.
 comma := ,
 as_root := $(if $(filter 0,$(shell id -u)),,'sudo'$(comma) )

@@ -16,7 +16,7 @@ use crate::keys::{Kid, store};
 use crate::report::{Problem, Problems};
 
 /// slurmctld's rule for a JWKS: written by its owner only, read by all.
-const JWKS_MODE: u32 = 0o644;
+pub(super) const JWKS_MODE: u32 = 0o644;
 
 #[derive(Subcommand)]
 pub(super) enum Command {

@@ -18,7 +18,9 @@ use crate::keys::{Algorithm, Kid, store};
 use crate::report::Problem;
 
 /// Nobody needs to write to a key, its owner included.
-const KEY_MODE: u32 = 0o400;
+pub(super) const KEY_MODE: u32 = 0o400;
+/// The length of an RSA key, in bits, unless another is asked for.
+pub(super) const USUAL_BITS: usize = 2048;
 /// A copy for another program.
 const JWK_MODE: u32 = 0o600;
 
@@ -144,7 +146,7 @@ impl Generate {
     }
 
     fn rs256(&self, trust: &Trust) -> Result<(), Failure> {
-        let bits = self.bits.unwrap_or(2048);
+        let bits = self.bits.unwrap_or(USUAL_BITS);
         if ![2048, 3072, 4096].contains(&bits) {
             return Err(Failure::Usage(
                 "RS256 takes --bits 2048, 3072 or 4096".into(),

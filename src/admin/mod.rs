@@ -5,10 +5,13 @@
 //! Exit status: 0 done or all well, 1 failed or findings, 2 wrong usage.
 
 mod daemon;
+mod doctor;
 mod jwks;
 mod key;
 mod lint;
 mod policy;
+mod rotate;
+mod setup;
 mod site;
 mod telling;
 mod token;
@@ -46,6 +49,8 @@ enum Command {
     /// Make, join and check sets of public keys for slurmctld
     #[command(subcommand)]
     Jwks(jwks::Command),
+    /// Set this node up: key, public half, configuration, start; repeatable
+    Setup(setup::Setup),
     /// Sign, check and look into single tokens, without the daemon
     #[command(subcommand)]
     Token(token::Command),
@@ -64,6 +69,12 @@ enum Command {
     Unblock(daemon::ToUnblock),
     /// Print what the daemon has counted
     Metrics(daemon::MetricsOf),
+    /// Find what is wrong between a user who asks and a Slurm that accepts
+    ///
+    /// Exit status 0 means that nothing is; advice alone doesn't change it.
+    Doctor(doctor::Doctor),
+    /// Replace the key that signs, so that no caller is refused on the way
+    Rotate(rotate::Rotate),
 }
 
 /// Why a command wasn't done.
@@ -126,6 +137,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Key(command) => key::run(command, &trust()?),
         Command::Jwks(command) => jwks::run(command, &trust()?),
+        Command::Setup(setup) => setup.run(&cli.slurm_user, &trust()?),
         Command::Token(command) => token::run(command, &cli.slurm_user, &trust()?),
         Command::Policy(command) => policy::run(command, &cli.slurm_user),
         Command::Status(status) => status.run(),
@@ -133,6 +145,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Block(block) => block.run(),
         Command::Unblock(unblock) => unblock.run(),
         Command::Metrics(metrics) => metrics.run(),
+        Command::Doctor(doctor) => doctor.run(),
+        Command::Rotate(rotate) => rotate::run(&rotate),
     }
 }
 

@@ -1,12 +1,12 @@
 //! The daemon's configuration, as far as a command goes by it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::account;
 use crate::client::plain;
 use crate::config::{Config, Draft};
 use crate::daemon::directory::look_up_names;
-use crate::daemon::{CONFIGURATION, CONFIGURATION_VARIABLE, engine};
+use crate::daemon::{engine, usual_configuration};
 use crate::policy::Names;
 use crate::report::{Problem, Problems};
 use crate::wire::{Code, Refusal};
@@ -23,7 +23,7 @@ impl Site {
     /// daemon reads, if it is there; a file that can't be read never becomes
     /// defaults.
     pub(super) fn read(named: Option<&Path>, slurm_user: &str) -> Result<Self, Problems> {
-        let path = named.map_or_else(usual, Path::to_owned);
+        let path = named.map_or_else(usual_configuration, Path::to_owned);
         let missing = path
             .symlink_metadata()
             .is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
@@ -91,8 +91,4 @@ pub(super) fn no_account(name: &str) -> Refusal {
         format!("There is no account {} on this machine.", plain(name)),
         "Check the name with: getent passwd",
     )
-}
-
-fn usual() -> PathBuf {
-    std::env::var_os(CONFIGURATION_VARIABLE).map_or_else(|| CONFIGURATION.into(), PathBuf::from)
 }

@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn token(claims: &str) -> String {
-        format!("eyJ9.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
     }
 
     fn issued(user: &str, token: String) -> Issued {

@@ -10,6 +10,7 @@ use super::ask::Daemon;
 use super::curl::{Call, Line};
 use super::failure::Failure;
 use super::format::Format;
+use super::given::Source;
 use super::keep::Keeping;
 use super::socket::{Choice, Cluster};
 use super::terminal::plain;
@@ -23,12 +24,23 @@ pub(super) enum Verb {
     Run,
     Keep,
     Curl,
+    Inspect,
+    Verify,
+    Refresh,
     Whoami,
 }
 
 impl Verb {
     /// Those that have a word.
-    const NAMED: [Self; 4] = [Self::Run, Self::Keep, Self::Curl, Self::Whoami];
+    const NAMED: [Self; 7] = [
+        Self::Run,
+        Self::Keep,
+        Self::Curl,
+        Self::Inspect,
+        Self::Verify,
+        Self::Refresh,
+        Self::Whoami,
+    ];
 
     /// The word.
     pub(super) const fn name(self) -> &'static str {
@@ -37,6 +49,9 @@ impl Verb {
             Self::Run => "run",
             Self::Keep => "keep",
             Self::Curl => "curl",
+            Self::Inspect => "inspect",
+            Self::Verify => "verify",
+            Self::Refresh => "refresh",
             Self::Whoami => "whoami",
         }
     }
@@ -67,6 +82,22 @@ pub(super) enum Command {
         asking: Asking,
         call: Call,
     },
+    Inspect {
+        source: Source,
+        expected: Option<String>,
+        json: bool,
+    },
+    Verify {
+        daemon: Daemon,
+        source: Source,
+        expected: Option<String>,
+        json: bool,
+    },
+    Refresh {
+        daemon: Daemon,
+        source: Source,
+        format: Format,
+    },
     Whoami {
         daemon: Daemon,
         json: bool,
@@ -96,6 +127,8 @@ enum Slot {
     Once,
     Url,
     ForceInsecure,
+    ExpectUser,
+    Given,
 }
 
 impl Slot {
@@ -103,12 +136,27 @@ impl Slot {
     const fn verbs(self) -> &'static [Verb] {
         match self {
             Self::Lifespan | Self::Target => &[Verb::Token, Verb::Run, Verb::Keep, Verb::Curl],
-            Self::Format => &[Verb::Token, Verb::Keep, Verb::Whoami],
-            Self::Socket | Self::Wait => {
-                &[Verb::Token, Verb::Run, Verb::Keep, Verb::Curl, Verb::Whoami]
-            }
+            Self::Format => &[
+                Verb::Token,
+                Verb::Keep,
+                Verb::Inspect,
+                Verb::Verify,
+                Verb::Refresh,
+                Verb::Whoami,
+            ],
+            Self::Socket | Self::Wait => &[
+                Verb::Token,
+                Verb::Run,
+                Verb::Keep,
+                Verb::Curl,
+                Verb::Verify,
+                Verb::Refresh,
+                Verb::Whoami,
+            ],
             Self::File | Self::Exec | Self::Once => &[Verb::Keep],
             Self::Url | Self::ForceInsecure => &[Verb::Curl],
+            Self::ExpectUser => &[Verb::Inspect, Verb::Verify],
+            Self::Given => &[Verb::Inspect, Verb::Verify, Verb::Refresh],
         }
     }
 }
@@ -126,7 +174,7 @@ enum Takes {
 type Long = (&'static str, Slot, Takes);
 
 /// Every long option but `--help` and `--version`.
-const OPTIONS: [Long; 12] = [
+const OPTIONS: [Long; 13] = [
     ("--lifespan", Slot::Lifespan, Takes::Value),
     ("--for", Slot::Target, Takes::Value),
     ("--format", Slot::Format, Takes::Value),
@@ -139,6 +187,7 @@ const OPTIONS: [Long; 12] = [
     ("--once", Slot::Once, Takes::Nothing),
     ("--url", Slot::Url, Takes::Value),
     ("--force-insecure", Slot::ForceInsecure, Takes::Nothing),
+    ("--expect-user", Slot::ExpectUser, Takes::Value),
 ];
 
 /// How long `--wait` waits where it doesn't say.
@@ -160,6 +209,9 @@ struct Given {
     url: Option<String>,
     forced: bool,
     line: Line,
+    expected: Option<String>,
+    /// The token to look into.
+    token: Option<OsString>,
     /// The command that `run` is to run.
     words: Vec<OsString>,
 }
@@ -191,6 +243,7 @@ impl Given {
                 self.socket = Some(Choice::Cluster(cluster));
             }
             "--once" => self.once = true,
+            "--expect-user" => self.expected = Some(named(name, user(&word()?))?),
             "--force-insecure" => self.forced = true,
             "--url" => self.url = Some(word()?),
             "--wait" if value.is_empty() => self.wait = Some(WAIT),
@@ -302,6 +355,22 @@ impl Given {
                     line: self.line,
                 },
             },
+            Verb::Inspect => Command::Inspect {
+                source: source(self.token),
+                expected: self.expected,
+                json: only_json(verb, self.format)?,
+            },
+            Verb::Verify => Command::Verify {
+                daemon: asking.daemon,
+                source: unseen(source(self.token))?,
+                expected: self.expected,
+                json: only_json(verb, self.format)?,
+            },
+            Verb::Refresh => Command::Refresh {
+                daemon: asking.daemon,
+                source: unseen(source(self.token))?,
+                format: self.format.unwrap_or(Format::Env),
+            },
             Verb::Whoami => Command::Whoami {
                 daemon: asking.daemon,
                 json: only_json(verb, self.format)?,
@@ -353,6 +422,10 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
                         given.words.extend(parser.raw_args().map_err(unreadable)?);
                         break;
                     }
+                    (Some(verb), _) if Slot::Given.verbs().contains(&verb) => {
+                        given.tell(Slot::Given, "a token")?;
+                        given.token = Some(word);
+                    }
                     (Some(before), Some(named)) if before == named => {
                         return usage(format!("{} is given twice", named.name()));
                     }
@@ -388,6 +461,26 @@ fn long(name: &str) -> Result<Long, Failure> {
 fn names(verbs: &[Verb]) -> String {
     let names: Vec<_> = verbs.iter().map(|verb| verb.name()).collect();
     names.join(", ")
+}
+
+/// Where the token is that an operand names.
+fn source(given: Option<OsString>) -> Source {
+    match given {
+        None => Source::Environment,
+        Some(word) if word == "-" => Source::StandardInput,
+        Some(word) => Source::Argument(word),
+    }
+}
+
+/// A token that is to be used may not stand where everybody can read it.
+fn unseen(source: Source) -> Result<Source, Failure> {
+    match source {
+        Source::Argument(_) => usage(
+            "a token on the command line is for everybody to read: give it on standard input, \
+             and - for its name",
+        ),
+        unseen => Ok(unseen),
+    }
 }
 
 /// For a verb that has words for people and JSON for programs.
@@ -843,6 +936,33 @@ mod tests {
     fn after_curl_help_is_ours() {
         for args in [&["curl", "-h"][..], &["curl", "-s", "--help"]] {
             assert_eq!(command(args).unwrap(), Command::Help(Verb::Curl));
+        }
+    }
+
+    #[test]
+    fn a_token_to_look_into_comes_from_where_one_says() {
+        for (args, expected) in [
+            (&["inspect"][..], Source::Environment),
+            (&["inspect", "-"], Source::StandardInput),
+            (&["inspect", "a.b.c"], Source::Argument("a.b.c".into())),
+            (
+                &["inspect", "--", "whoami"],
+                Source::Argument("whoami".into()),
+            ),
+        ] {
+            match command(args).unwrap() {
+                Command::Inspect { source, .. } => assert_eq!(source, expected),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(complaint(&["inspect", "a", "b"]), "a token is given twice");
+    }
+
+    #[test]
+    fn a_token_that_is_to_be_used_is_not_taken_from_the_command_line() {
+        for verb in ["verify", "refresh"] {
+            assert!(command(&[verb]).is_ok() && command(&[verb, "-"]).is_ok());
+            assert!(complaint(&[verb, "a.b.c"]).starts_with("a token on the command line"));
         }
     }
 

@@ -15,6 +15,9 @@ pub enum Failure {
     /// No daemon that may be trusted took the question and answered it: exit
     /// status 3. Asking again later may help.
     NotReached(Problem),
+    /// What was looked into is not as it has to be, and that was told already:
+    /// exit status 1.
+    Findings,
     /// The daemon says no: exit status 4.
     Refused(Refusal),
     /// The command to run is there and can't be run: exit status 126, as with
@@ -25,10 +28,20 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// A token is not that of the user who was expected.
+    pub(super) fn of_another(expected: &str, user: Option<&str>) -> Self {
+        let what = match user {
+            Some(user) => format!("is {user}'s, and not {expected}'s"),
+            None => format!("is not {expected}'s"),
+        };
+        let remedy = format!("{expected} gets one with: slurm-token");
+        Self::Failed(Problem::new("the token", what, remedy))
+    }
+
     /// The exit status that says it.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Failed(_) => 1,
+            Self::Failed(_) | Self::Findings => 1,
             Self::Usage(_) => 2,
             Self::NotReached(_) => 3,
             Self::Refused(_) => 4,
@@ -53,7 +66,11 @@ impl Failure {
                 })),
                 _ => None,
             },
-            Self::Failed(_) | Self::Usage(_) | Self::NotRun(_) | Self::NoCommand(_) => None,
+            Self::Failed(_)
+            | Self::Findings
+            | Self::Usage(_)
+            | Self::NotRun(_)
+            | Self::NoCommand(_) => None,
         }
     }
 
@@ -68,6 +85,7 @@ impl Failure {
                 format!("{}: {}", problem.place, problem.what),
                 problem.remedy.clone(),
             ),
+            Self::Findings => (String::new(), String::new()),
             Self::Usage(what) => (what.clone(), format!("see {program} --help")),
             Self::Refused(refusal) => (refusal.message.clone(), help(refusal)),
         };

@@ -7,7 +7,8 @@ use zeroize::Zeroizing;
 
 use super::terminal::plain;
 use crate::token::lifespan::Lifespan;
-use crate::wire::{Issued, Standing};
+use crate::token::moment::{Away, Utc};
+use crate::wire::{Issued, Standing, Verified};
 
 /// How a token is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +181,36 @@ pub(super) fn standing(standing: &Standing) -> Zeroizing<Vec<u8>> {
         lines.push(("may ask for", format!("members of {groups}")));
     }
     lines.push(("signed by", kid.clone()));
+    table(&lines)
+}
+
+/// What the daemon says of a valid token, in words.
+pub(super) fn verified(verified: &Verified, now: u64) -> Zeroizing<Vec<u8>> {
+    let Verified {
+        user,
+        expires_at,
+        kid,
+        alg,
+        claims,
+    } = verified;
+    let time = |time| format!("{} ({})", Away { time, now }, Utc(time));
+    let mut lines = vec![
+        ("token", "valid".to_owned()),
+        ("user", user.clone()),
+        ("expires", time(*expires_at)),
+    ];
+    if let Some(first) = claims.auth_time {
+        lines.push(("first token", time(first)));
+    }
+    if let Some(act) = &claims.act {
+        lines.push(("asked for by", act.sub.clone()));
+    }
+    lines.push(("signed by", format!("{kid} ({alg})")));
+    table(&lines)
+}
+
+/// Lines of a name and a value.
+fn table(lines: &[(&str, String)]) -> Zeroizing<Vec<u8>> {
     let line = |(name, value): &(&str, String)| format!("{name:<13}{}\n", plain(value));
     Zeroizing::new(lines.iter().map(line).collect::<String>().into_bytes())
 }

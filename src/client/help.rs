@@ -7,6 +7,9 @@ pub(super) const fn of(verb: Verb) -> &'static str {
         Verb::Run => RUN,
         Verb::Keep => KEEP,
         Verb::Curl => CURL,
+        Verb::Inspect => INSPECT,
+        Verb::Verify => VERIFY,
+        Verb::Refresh => REFRESH,
         Verb::Whoami => WHOAMI,
     }
 }
@@ -21,6 +24,9 @@ Commands, each with a --help of its own:
   run      run a command with a token in its environment
   keep     keep a file that always holds a valid token
   curl     call slurmrestd with a token that only curl and the server see
+  inspect  say what is in a token, and what Slurm would say to it
+  verify   ask the daemon whether a token is genuine and valid
+  refresh  get a new token for one that has not expired
   whoami   say what the policy of this machine gives you
 
 Options:
@@ -126,6 +132,64 @@ Examples:
   slurm-token curl /slurm/v0.0.38/jobs
   slurm-token curl -sS -X DELETE /slurm/v0.0.38/job/42
   slurm-token curl -v --url https://slurm.example.org /slurm/v0.0.38/ping
+";
+
+const INSPECT: &str = "\
+Usage: slurm-token inspect [TOKEN|-] [OPTION]...
+
+Says what is in a token and what each release of Slurm would say to it. No key is
+needed and nobody is asked; the signature is not checked. The token is that of
+SLURM_JWT, or with - that of standard input, also as another --format writes it.
+
+  --expect-user USER  fail if Slurm would take its bearer for somebody else
+  --json              for programs; the same as --format json
+
+Exit status: 0 all releases of Slurm accept it, if they know its key; 1 they don't,
+or it is somebody else's; 2 usage.
+
+Examples:
+  slurm-token inspect
+  slurm-token --format raw | slurm-token inspect -
+  slurm-token inspect --json --expect-user $USER - < ~/.slurm-token | jq .claims
+";
+
+const VERIFY: &str = "\
+Usage: slurm-token verify [-] [OPTION]...
+
+Asks the daemon whether a token is valid: signed by a key that it knows, in time,
+and for somebody who could have one. The token is that of SLURM_JWT, or with -
+that of standard input, also as another --format writes it.
+
+  --expect-user USER  fail if the token is somebody else's
+  --json              for programs; the same as --format json
+
+The options of slurm-token --help that say whom to ask: --socket, --cluster,
+--wait.
+
+Exit status: 0 valid; 1 valid, but somebody else's, or failed; 2 usage; 3 daemon
+not reached; 4 not valid.
+
+Examples:
+  slurm-token verify
+  slurm-token verify --expect-user $USER - < ~/.slurm-token
+";
+
+const REFRESH: &str = "\
+Usage: slurm-token refresh [-] [OPTION]...
+
+Gets a new token for one that has not expired: for as long as the old one had, and
+within what the policy gives one session. The old one stays valid until its end.
+It is that of SLURM_JWT, or with - that of standard input, also as another
+--format writes it.
+
+The options of slurm-token --help that say how the token is written and whom to
+ask: --format, --json, --socket, --cluster, --wait.
+
+Exit status: 0 done, 1 failed, 2 usage, 3 daemon not reached, 4 refused.
+
+Examples:
+  export $(slurm-token refresh)
+  slurm-token refresh --format raw - < ~/.slurm-token > ~/.slurm-token.new
 ";
 
 const WHOAMI: &str = "\

@@ -19,7 +19,7 @@ mod args;
 mod ask;
 /// What a token says of itself. Pure.
 mod bearer;
-/// The wall clock, and times in words.
+/// The wall clock.
 mod clock;
 /// `slurm-token curl`: a request with a token that only curl and the server see.
 mod curl;
@@ -27,8 +27,12 @@ mod curl;
 mod failure;
 /// The ways to write a token. Pure.
 mod format;
+/// A token that the user has already.
+mod given;
 /// What `--help` prints.
 mod help;
+/// `slurm-token inspect`: what is in a token.
+mod inspect;
 /// `slurm-token keep`: a file that always holds a valid token.
 mod keep;
 /// `slurm-token run`: a command with a token in its environment.
@@ -37,6 +41,8 @@ mod run;
 mod socket;
 /// Others' text made fit for a terminal, and colours where one is.
 mod terminal;
+/// `slurm-token verify` and `refresh`: what the daemon says of a token.
+mod verify;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -45,6 +51,7 @@ use std::process::ExitCode;
 use serde::Deserialize;
 
 use crate::report::Problem;
+use crate::token::moment::Span;
 use crate::wire::{Issued, Request, Standing};
 use answer::{Caller, Expected};
 use args::{Asking, Command};
@@ -87,6 +94,22 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Keep { asking, keeping } => keep::keep(&asking, &keeping),
         Command::Curl { asking, call } => curl::curl(&asking, &call),
         Command::Run { asking, words } => Err(run::run(&words, &get(&asking)?)),
+        Command::Inspect {
+            source,
+            expected,
+            json,
+        } => inspect::inspect(&source, expected.as_deref(), json),
+        Command::Verify {
+            daemon,
+            source,
+            expected,
+            json,
+        } => verify::verify(&daemon, &source, expected.as_deref(), json),
+        Command::Refresh {
+            daemon,
+            source,
+            format,
+        } => print(&format::token(&verify::refresh(&daemon, &source)?, format)),
         Command::Whoami { daemon, json } => {
             let standing: Standing = daemon.ask(&Request::Whoami)?;
             print(&if json {
@@ -126,6 +149,11 @@ pub fn jwks(socket: &Path) -> Result<serde_json::Value, Failure> {
     ask::ask(socket, &Request::Jwks)
 }
 
+/// What the daemon's policy gives the caller, and the kid that it signs with.
+pub fn standing(socket: &Path) -> Result<Standing, Failure> {
+    ask::ask(socket, &Request::Whoami)
+}
+
 /// The socket that a program asks when its command line names none.
 pub fn usual_socket() -> PathBuf {
     socket::Choice::Usual.path()
@@ -134,7 +162,7 @@ pub fn usual_socket() -> PathBuf {
 /// For people who see a token on their terminal: how long it's good for, and
 /// where it is meant to go.
 fn hint(issued: &Issued, format: Format) {
-    let left = clock::rough(issued.expires_at.saturating_sub(clock::now()));
+    let left = Span(issued.expires_at.saturating_sub(clock::now()));
     let to = match format {
         Format::Env => "export $(slurm-token)",
         _ => "slurm-token --help",

@@ -11,6 +11,7 @@ use super::bearer::Bearer;
 use super::failure::Failure;
 use super::{clock, warn};
 use crate::report::Problem;
+use crate::token::moment::Span;
 use crate::wire::Issued;
 
 /// Where Slurm's commands look for a token.
@@ -59,7 +60,7 @@ fn about_the_present(present: &OsStr, user: &str, now: u64) -> Option<[String; 2
         None => "holds no token".to_owned(),
         Some(bearer) if bearer.sun != user => format!("holds a token of {}", bearer.sun),
         Some(Bearer { exp: Some(exp), .. }) if exp < now => {
-            format!("holds a token that expired {} ago", clock::rough(now - exp))
+            format!("holds a token that expired {} ago", Span(now - exp))
         }
         Some(_) => return None,
     };
@@ -94,7 +95,7 @@ mod tests {
     const NOW: u64 = 1_795_305_600;
 
     fn token(claims: &str) -> OsString {
-        format!("eyJ9.{}.c2ln", URL_SAFE_NO_PAD.encode(claims)).into()
+        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims)).into()
     }
 
     fn warned(present: &OsStr) -> String {

@@ -78,7 +78,7 @@ fn read_draft(path: &Path, slurm_uid: Option<u32>) -> Result<Draft, Problem> {
 
 /// This machine's name up to its first full stop, as `{host}` stands for it;
 /// empty where it has none that can be part of a kid.
-fn host() -> String {
+pub(crate) fn host() -> String {
     let name = nix::unistd::gethostname().unwrap_or_default();
     let name = name.to_string_lossy();
     let label = name.split('.').next().unwrap_or_default();
@@ -89,15 +89,20 @@ fn host() -> String {
     }
 }
 
+/// The way to the log that a configuration names.
+pub fn recorder(config: &Config) -> Recorder {
+    let receiver = match config.audit.sink {
+        Sink::Syslog => Receiver::Syslog(Syslog::new(Path::new(SYSLOG_SOCKET))),
+        Sink::Stderr => Receiver::Stderr,
+    };
+    Recorder::new(receiver, config.audit.format)
+}
+
 impl Engine {
     /// A configuration and its keys, ready to serve.
     pub fn new(config: Config, keys: Keys) -> Self {
         static GENERATION: AtomicU64 = AtomicU64::new(0);
-        let receiver = match config.audit.sink {
-            Sink::Syslog => Receiver::Syslog(Syslog::new(Path::new(SYSLOG_SOCKET))),
-            Sink::Stderr => Receiver::Stderr,
-        };
-        let recorder = Recorder::new(receiver, config.audit.format);
+        let recorder = recorder(&config);
         Self {
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
             since: unix_now(),

@@ -22,9 +22,9 @@ use crate::token::lifespan::Asked;
 use crate::wire::{self, Code, Issued, Refusal};
 
 /// How long a grant waits for a log that is full, before it's refused.
-const LOG_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it tries.
-const LOG_RETRY: Duration = Duration::from_millis(2);
+pub(super) const LOG_RETRY: Duration = Duration::from_millis(2);
 /// How often it looks whether another log has taken the place of the full one.
 const LOG_RENEWAL: Duration = Duration::from_millis(100);
 

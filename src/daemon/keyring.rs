@@ -318,7 +318,8 @@ fn reachable(config: &Config, source: &ConfiguredKey, place: &str) -> Result<Pat
     Ok(path)
 }
 
-fn key_trust(config: &Config) -> Trust {
+/// Who may own the keys of a configuration.
+pub fn key_trust(config: &Config) -> Trust {
     Trust {
         slurm_uid: slurm_uid(config),
         own_uid: key_owner(config),

@@ -65,7 +65,7 @@ use signers::Signers;
 /// Where the configuration is unless told otherwise.
 pub(crate) const CONFIGURATION: &str = "/etc/slurm/slurm-tokend.toml";
 /// The variable that names another one.
-pub(crate) const CONFIGURATION_VARIABLE: &str = "SLURM_TOKEND_CONF";
+const CONFIGURATION_VARIABLE: &str = "SLURM_TOKEND_CONF";
 /// A complaint that keeps coming is told once in this time.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
@@ -184,9 +184,17 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The configuration that a program reads when its command line names none.
+pub(crate) fn usual_configuration() -> PathBuf {
+    std::env::var_os(CONFIGURATION_VARIABLE)
+        .filter(|named| !named.is_empty())
+        .unwrap_or_else(|| OsString::from(CONFIGURATION))
+        .into()
+}
+
 fn arguments() -> Result<Asked, lexopt::Error> {
     use lexopt::prelude::{Long, Short};
-    let mut configuration = std::env::var_os(CONFIGURATION_VARIABLE).filter(|v| !v.is_empty());
+    let mut configuration = None;
     let mut check = false;
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
@@ -203,9 +211,7 @@ fn arguments() -> Result<Asked, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    let configuration = configuration
-        .unwrap_or_else(|| OsString::from(CONFIGURATION))
-        .into();
+    let configuration = configuration.map_or_else(usual_configuration, PathBuf::from);
     Ok(Asked::Run(Arguments {
         configuration,
         check,
@@ -402,7 +408,7 @@ fn serve_until_told(
     }
     daemon.fronts.stop();
     runtime.block_on(daemon.drain());
-    daemon.record_suppressed(true);
+    daemon.record_the_rest();
     // A look-up that hangs must not hold up the end.
     runtime.shutdown_background();
     Ok(())

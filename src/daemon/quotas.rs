@@ -62,6 +62,8 @@ pub struct TooFast {
 /// Refusals above the rate: the last of them, which stands for the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unrecorded {
+    /// Whose rate it's above.
+    pub payer: Payer,
     /// Who was refused.
     pub caller: Caller,
     /// Why.
@@ -309,6 +311,7 @@ impl Quotas {
         let (at, unrecorded) = match present {
             Some(Record { at, .. }) if now.saturating_duration_since(*at) < RECORD_EVERY => {
                 let last = Unrecorded {
+                    payer,
                     caller,
                     code,
                     others,
@@ -319,6 +322,28 @@ impl Quotas {
         };
         counts.records.insert(payer, Record { at, unrecorded });
         unrecorded.is_none().then_some(others)
+    }
+
+    /// Keeps for a later record what the log had no room for.
+    pub fn keep(&self, lost: Unrecorded, now: Instant) {
+        let mut counts = self.counts();
+        let record = counts.records.entry(lost.payer).or_insert(Record {
+            at: now,
+            unrecorded: None,
+        });
+        let others = record
+            .unrecorded
+            .map_or(0, |last| last.others.saturating_add(1));
+        record.unrecorded = Some(Unrecorded {
+            others: lost.others.saturating_add(others),
+            ..lost
+        });
+    }
+
+    /// Is there anything that has to be recorded still.
+    pub fn has_unrecorded(&self) -> bool {
+        let counts = self.counts();
+        counts.records.values().any(|r| r.unrecorded.is_some())
     }
 
     /// What was noted and not recorded a second after the last record; with
@@ -455,6 +480,7 @@ mod tests {
             quotas.note(Payer::Strangers, CALLER, Code::UnknownUser, start);
         }
         let last = Unrecorded {
+            payer: Payer::Strangers,
             caller: CALLER,
             code: Code::UnknownUser,
             others: 98,
@@ -469,5 +495,24 @@ mod tests {
             [Unrecorded { others: 0, ..last }]
         );
         assert!(quotas.counts().records.is_empty());
+    }
+
+    #[test]
+    fn what_a_full_log_did_not_take_is_counted_in_a_later_record() {
+        let quotas = Quotas::default();
+        let start = Instant::now();
+        let lost = |others| Unrecorded {
+            payer: Payer::User(1001),
+            caller: CALLER,
+            code: Code::NotAllowed,
+            others,
+        };
+        quotas.keep(lost(0), start);
+        quotas.keep(lost(3), start);
+        assert!(quotas.has_unrecorded());
+        let later = start + Duration::from_millis(1000);
+        // Five refusals: one line that stands for four more.
+        assert_eq!(quotas.unrecorded(later, false), [lost(4)]);
+        assert!(!quotas.has_unrecorded());
     }
 }

@@ -2,6 +2,7 @@
 //! caller reads.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use crate::account::Account;
@@ -9,7 +10,8 @@ use crate::audit::{Event, NotRecorded, Outcome};
 use crate::caller::Caller;
 use crate::daemon::directory::{Acquaintance, Found, Sought, Unavailable, Who};
 use crate::daemon::engine::Engine;
-use crate::daemon::quotas::{Payer, STRANGERS, TooFast};
+use crate::daemon::grant::{LOG_PATIENCE, LOG_RETRY};
+use crate::daemon::quotas::{Payer, STRANGERS, TooFast, Unrecorded};
 use crate::daemon::serve::{Exchange, Next};
 use crate::daemon::{Daemon, unix_now};
 use crate::wire::{self, Code, Refusal};
@@ -91,14 +93,29 @@ impl Daemon {
                 suppressed,
             },
         );
-        self.record(&exchange.engine, &event);
+        let caller = exchange.connection.caller;
+        self.record(
+            &exchange.engine,
+            &event,
+            Unrecorded {
+                payer: account.map_or(Payer::Strangers, |_| Payer::User(caller.uid)),
+                caller,
+                code,
+                others: suppressed,
+            },
+        );
     }
 
     /// Records a request that couldn't be read, or a connection that had no place.
     pub(super) fn record_unread(&self, caller: Caller, code: Code) {
         self.count_refusal(None, code);
-        if let Some(suppressed) = self.pay_unknown(caller, code) {
-            self.record_without_request(caller, code, suppressed);
+        if let Some(others) = self.pay_unknown(caller, code) {
+            self.record_without_request(Unrecorded {
+                payer: Payer::Strangers,
+                caller,
+                code,
+                others,
+            });
         }
     }
 
@@ -106,11 +123,30 @@ impl Daemon {
     /// came a moment ago.
     pub(super) fn record_suppressed(&self, all: bool) {
         for last in self.quotas.unrecorded(Instant::now(), all) {
-            self.record_without_request(last.caller, last.code, last.others);
+            self.record_without_request(last);
         }
     }
 
-    fn record_without_request(&self, caller: Caller, code: Code, suppressed: u32) {
+    /// The same at the end: with patience for a log that is full.
+    pub(super) fn record_the_rest(&self) {
+        let until = Instant::now() + LOG_PATIENCE;
+        self.record_suppressed(true);
+        while self.quotas.has_unrecorded() {
+            if Instant::now() >= until {
+                return self.complain_of_loss(&NotRecorded::Full);
+            }
+            thread::sleep(LOG_RETRY);
+            self.record_suppressed(true);
+        }
+    }
+
+    fn record_without_request(&self, last: Unrecorded) {
+        let Unrecorded {
+            caller,
+            code,
+            others: suppressed,
+            ..
+        } = last;
         let engine = self.engine();
         let account = self.remembered(caller, &engine);
         let event = Event {
@@ -124,7 +160,7 @@ impl Daemon {
                 suppressed,
             },
         };
-        self.record(&engine, &event);
+        self.record(&engine, &event, last);
     }
 
     /// The caller's account, where nobody has to be asked for it.
@@ -133,9 +169,13 @@ impl Daemon {
         self.directory.remembered(&sought, Instant::now()).flatten()
     }
 
-    fn record(&self, engine: &Engine, event: &Event) {
-        if let Err(why) = engine.recorder.record(event) {
-            self.complain_of_loss(&why);
+    /// Records a refusal. What a full log doesn't take, `as_number` keeps for
+    /// later: then it's one of those that another line stands for.
+    fn record(&self, engine: &Engine, event: &Event, as_number: Unrecorded) {
+        match engine.recorder.record(event) {
+            Ok(()) => {}
+            Err(NotRecorded::Full) => self.quotas.keep(as_number, Instant::now()),
+            Err(why) => self.complain_of_loss(&why),
         }
     }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
-use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, linkat, unlinkat};
 
 use super::file::{Trust, open_directory, quoted};
@@ -41,9 +41,20 @@ pub fn check_new(path: &Path, trust: &Trust) -> Result<(), Problem> {
 /// Makes a file that isn't there yet, with the permission bits `mode`; one
 /// that is there stays as it is, and is an error.
 pub fn create_new(path: &Path, bytes: &[u8], mode: u32, trust: &Trust) -> Result<(), Problem> {
+    create_for(path, bytes, mode, None, trust)
+}
+
+/// The same for another owner, where root makes the file.
+pub fn create_for(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    owner: Option<(Uid, Gid)>,
+    trust: &Trust,
+) -> Result<(), Problem> {
     let place = Place::of(path, trust)?;
     place.check_free()?;
-    let unfinished = place.write(bytes, mode, None)?;
+    let unfinished = place.write(bytes, mode, owner.filter(|_| trust.own_uid == 0))?;
     place.link(&unfinished)?;
     drop(unfinished);
     place.sync()
@@ -81,6 +92,60 @@ pub fn replace_in(
     };
     place.look()?;
     place.replace(bytes, mode, (trust.own_uid == 0).then_some(owner))
+}
+
+/// Gives a file the name of another in its directory, whose file is gone then.
+pub fn rename_over(from: &Path, to: &Path, trust: &Trust) -> Result<(), Problem> {
+    let (old, new) = (Place::of(from, trust)?, Place::of(to, trust)?);
+    renameat(
+        &old.directory,
+        old.name.as_os_str(),
+        &new.directory,
+        new.name.as_os_str(),
+    )
+    .map_err(|errno| old.failed("it can't be renamed", errno))?;
+    new.sync()
+}
+
+/// Gives a file one more name in its directory, unless that is its name already.
+pub fn link(from: &Path, to: &Path, trust: &Trust) -> Result<(), Problem> {
+    let (old, new) = (Place::of(from, trust)?, Place::of(to, trust)?);
+    let linked = linkat(
+        &old.directory,
+        old.name.as_os_str(),
+        &new.directory,
+        new.name.as_os_str(),
+        AtFlags::empty(),
+    );
+    match linked {
+        Err(Errno::EEXIST) if old.inode()? == new.inode()? => Ok(()),
+        Err(Errno::EEXIST) => Err(new.taken()),
+        Err(errno) => Err(old.failed("it can't be given a second name", errno)),
+        Ok(()) => new.sync(),
+    }
+}
+
+/// Takes a file away, if it's there. What it held stays on the disk until the
+/// file system uses the place again: no overwriting would change that for sure.
+pub fn remove(path: &Path, trust: &Trust) -> Result<(), Problem> {
+    let place = Place::of(path, trust)?;
+    let flags = UnlinkatFlags::NoRemoveDir;
+    match unlinkat(&place.directory, place.name.as_os_str(), flags) {
+        Ok(()) => place.sync(),
+        Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(place.failed("it can't be removed", errno)),
+    }
+}
+
+/// Makes a directory that all may look into, unless it's there.
+pub fn make_directory(path: &Path, trust: &Trust) -> Result<(), Problem> {
+    let place = Place::of(path, trust)?;
+    let mode = Mode::from_bits_truncate(0o755);
+    match mkdirat(&place.directory, place.name.as_os_str(), mode) {
+        Ok(()) => place.sync(),
+        Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(place.failed("it can't be made", errno)),
+    }
 }
 
 /// Makes the names in a directory last through a crash of the machine.
@@ -141,6 +206,14 @@ impl<'a> Place<'a> {
                 "name a file, not a symbolic link, directory or device",
             )),
         }
+    }
+
+    /// Which file is there.
+    fn inode(&self) -> Result<u64, Problem> {
+        let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+        fstatat(&self.directory, self.name.as_os_str(), flags)
+            .map(|stat| stat.st_ino)
+            .map_err(|errno| self.failed("it can't be examined", errno))
     }
 
     /// Puts a file in the place of the one that is there, if any.

@@ -60,7 +60,8 @@ impl fmt::Display for Away {
 }
 
 /// So many seconds, roughly: `90 s`, `12 min`, `5 h 3 min`, `9 days`.
-struct Span(u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub u64);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -159,7 +159,7 @@ fn no_sequence_of_commands_killed_anywhere_leaves_a_key_to_others_or_half_a_file
         1..4_usize,
     );
     let mut runner = TestRunner::new(Config {
-        cases: 8,
+        cases: 24,
         failure_persistence: None,
         ..Config::default()
     });

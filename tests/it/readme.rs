@@ -1,11 +1,13 @@
 //! What README.md tells people to type does what it says.
 
 use std::fs;
+use std::os::unix::fs::chown;
 use std::process::Command;
 
 use slurm_tokend::config::Config;
 
 use crate::node::{ALICE, Daemon, generate_key, install, stdout};
+use crate::slurm::RS256;
 
 const README: &str = include_str!("../../README.md");
 
@@ -54,17 +56,22 @@ fn its_steps_for_administrators_lead_from_nothing_to_a_sound_configuration() {
 
 #[test]
 fn its_commands_for_users_are_the_clients() {
-    let key = generate_key("RS256", "readme.pem");
-    let daemon = Daemon::start("readme", "RS256", &key);
-    let block = console("export $(slurm-token)");
-    for command in commands(block, "$ ") {
-        // Slurm's own tests show what slurmrestd answers.
-        let command = command.split(" | ").next().unwrap().to_owned();
-        let mut sh = ALICE.runs("sh");
-        sh.args(["-ec", &command])
-            .env("SLURM_TOKEND_SOCKET", daemon.socket());
-        stdout(sh.output().unwrap());
-    }
+    let site = &RS256;
+    let home = "/var/home/alice/readme";
+    fs::create_dir(home).unwrap();
+    chown(home, Some(ALICE.uid), Some(ALICE.uid)).unwrap();
+    // One after the other in one session, at the end of which the user leaves.
+    let script = commands(console("export $(slurm-token)"), "$ ").join("\n");
+    let script = format!("trap 'kill $!' EXIT\n{script}").replace("v0.0.38", site.bed.api());
+    let mut sh = ALICE.runs("sh");
+    sh.args(["-ec", &script])
+        .env("HOME", home)
+        .env("SLURM_TOKEND_SOCKET", site.daemon.socket())
+        .env("SLURM_CONF", site.bed.users_conf())
+        .env("SLURMRESTD_URL", site.bed.slurmrestd_url());
+    let printed = stdout(sh.output().unwrap());
+    assert!(printed.contains("\"jobs\""), "{printed}");
+    assert!(printed.contains("lifespan "), "{printed}");
 }
 
 #[test]

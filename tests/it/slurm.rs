@@ -4,9 +4,10 @@
 //! a configuration in /etc/slurm, and a Slurm that knows its key and no other.
 //! So a token that is accepted was signed by that algorithm and that key.
 
-mod bed;
+pub mod bed;
 mod inspect;
 mod lint;
+mod rotation;
 
 use std::path::PathBuf;
 use std::process::Output;

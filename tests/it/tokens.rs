@@ -10,9 +10,7 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use crate::jwt::Jwt;
-use crate::node::{
-    ALICE, Daemon, User, generate_key, install, records_of, run_with, stdout, until,
-};
+use crate::node::{ALICE, Daemon, generate_key, install, records_of, run_with, until};
 
 static RSA: LazyLock<PathBuf> = LazyLock::new(|| generate_key("RS256", "tokens.pem"));
 static SECRET: LazyLock<PathBuf> = LazyLock::new(|| generate_key("HS256", "tokens.key"));
@@ -225,9 +223,12 @@ fn only_root_signs() {
 
 #[test]
 fn the_configuration_gives_key_kid_issuer_and_whom_it_denies() {
-    let top = "issuer = \"login1\"";
-    let table = format!("kid = \"login1-2026\"\n[token]\n{top}\n[policy]\ndeny_users = [\"bob\"]");
-    Daemon::configure("sign", "RS256", &RSA, "", &table);
+    let tables = "kid = \"login1-2026\"\n\
+                  [token]\n\
+                  issuer = \"login1\"\n\
+                  [policy]\n\
+                  deny_users = [\"bob\"]";
+    Daemon::configure("sign", "RS256", &RSA, "", tables);
     let config = Daemon::configuration_of("sign");
     let config = config.to_str().unwrap();
     let signed = ctl(
@@ -321,8 +322,7 @@ fn how_long_tokens_of_the_key_may_live_is_on_the_disk_before_anybody_has_one() {
 
 #[test]
 fn without_that_record_there_is_no_token() {
-    let top = "";
-    Daemon::configure("nostate", "HS256", &SECRET, top, "kid = \"nostate\"");
+    Daemon::configure("nostate", "HS256", &SECRET, "", "kid = \"nostate\"");
     let directory = Path::new("/var/lib/slurm-tokend-nostate");
     fs::write(directory, "").unwrap();
     let config = Daemon::configuration_of("nostate");
@@ -599,8 +599,7 @@ fn a_token_stands_in_no_error_however_it_is_given() {
 fn the_daemons_tokens_are_verified_with_its_set() {
     let daemon = Daemon::start("tokens", "RS256", &RSA);
     let set = secret_file("daemons.json", daemon.jwks().to_string().as_bytes());
-    let user: &User = &ALICE;
-    let signed = daemon.client(user, &["--format", "raw"]);
+    let signed = daemon.client(&ALICE, &["--format", "raw"]);
     let told = verify_with(&set, "--jwks KEY", &signed).prints();
     assert!(told.contains("a token for alice"), "{told}");
 }
@@ -611,10 +610,4 @@ fn help_says_that_arguments_are_everybodys_to_read() {
         let help = ctl(&["token", command, "--help"], b"").prints();
         assert!(help.contains("can read arguments"), "{help}");
     }
-    stdout(
-        Command::new("slurm-tokenctl")
-            .args(["token", "--help"])
-            .output()
-            .unwrap(),
-    );
 }

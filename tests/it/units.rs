@@ -121,7 +121,7 @@ fn the_units_of_one_more_cluster_differ_in_its_name_alone() {
         .into_iter()
         .flat_map(|line| match line.as_str() {
             // Each cluster's daemon is a user of its own.
-            "User=slurm-tokend" => vec![],
+            "User=slurm-tokend" => vec!["User=slurm-tokend-%i".into()],
             "StateDirectory=slurm-tokend" => vec!["StateDirectory=slurm-tokend-%i".into()],
             "ExecStart=/usr/sbin/slurm-tokend" => vec![
                 "Environment=SLURM_TOKEND_CONF=/etc/slurm/slurm-tokend@%i.toml".into(),

@@ -344,7 +344,7 @@ mod tests {
     fn issued() -> Issued {
         Issued {
             // {"sun":"alice"}
-            token: "eyJ9.eyJzdW4iOiJhbGljZSJ9.c2ln".into(),
+            token: "e30.eyJzdW4iOiJhbGljZSJ9.c2ln".into(),
             user: "alice".into(),
             expires_at: 1_795_305_600,
             kid: "login1".into(),
@@ -368,7 +368,7 @@ mod tests {
         for text in [
             "export PATH=/usr/bin",
             "{\"key\":1}",
-            "eyJ9.e30.c2ln",
+            "e30.e30.c2ln",
             &format!("ssh-rsa {token}"),
             &format!("# mine\n{token}"),
         ] {
