@@ -34,6 +34,7 @@ mod metrics;
 mod newcomer;
 mod node;
 mod peer;
+mod policy_test;
 mod presented;
 mod private_host;
 mod python;
