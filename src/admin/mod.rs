@@ -9,6 +9,7 @@ mod doctor;
 mod jwks;
 mod key;
 mod lint;
+mod policy;
 mod rotate;
 mod setup;
 mod site;
@@ -27,6 +28,7 @@ use crate::account;
 use crate::client;
 use crate::keys::file::Trust;
 use crate::report::{Problem, Problems};
+use crate::token::lifespan::Asked;
 
 /// Makes, publishes and checks the keys of slurm-tokend, and administers the daemon.
 #[derive(Parser)]
@@ -52,6 +54,9 @@ enum Command {
     /// Sign, check and look into single tokens, without the daemon
     #[command(subcommand)]
     Token(token::Command),
+    /// Try the daemon's policy
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Say how the daemon is
     Status(daemon::StatusOf),
     /// Say who holds tokens, from where, and who is blocked
@@ -134,6 +139,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Jwks(command) => jwks::run(command, &trust()?),
         Command::Setup(setup) => setup.run(&cli.slurm_user, &trust()?),
         Command::Token(command) => token::run(command, &cli.slurm_user, &trust()?),
+        Command::Policy(command) => policy::run(command, &cli.slurm_user),
         Command::Status(status) => status.run(),
         Command::Sessions(sessions) => sessions.run(),
         Command::Block(block) => block.run(),
@@ -155,6 +161,11 @@ fn slurm_uid(name: &str) -> Result<Option<u32>, Problem> {
             "look at the account service: getent passwd",
         )),
     }
+}
+
+/// Reads how long a token is to live.
+fn asked(text: &str) -> Result<Asked, String> {
+    Asked::parse(text).map_err(|bad| bad.to_string())
 }
 
 /// Help, version or wrong usage, in clap's words.

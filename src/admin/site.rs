@@ -3,9 +3,13 @@
 use std::path::Path;
 
 use crate::account;
+use crate::client::plain;
 use crate::config::{Config, Draft};
+use crate::daemon::directory::look_up_names;
 use crate::daemon::{engine, usual_configuration};
+use crate::policy::Names;
 use crate::report::{Problem, Problems};
+use crate::wire::{Code, Refusal};
 
 /// A configuration, or the defaults where this machine has none.
 pub(super) struct Site {
@@ -46,6 +50,17 @@ impl Site {
         })
     }
 
+    /// What the names in the policy mean on this machine now.
+    pub(super) fn names(&self) -> Result<Names, Problem> {
+        let policy = &self.config.policy;
+        let names = look_up_names(
+            &policy.slurm_user,
+            policy.named_users().map(ToOwned::to_owned).collect(),
+            policy.named_groups().map(ToOwned::to_owned).collect(),
+        );
+        names.map_err(|errno| no_directory(&policy.slurm_user, errno))
+    }
+
     /// The uid of `SlurmUser`, if it is known here.
     pub(super) fn slurm_uid(&self) -> Result<Option<u32>, Problem> {
         let policy = &self.config.policy;
@@ -66,5 +81,14 @@ pub(super) fn no_directory(name: &str, errno: nix::errno::Errno) -> Problem {
         name,
         format!("this account can't be looked up: {}", errno.desc()),
         "look at the account service: getent passwd",
+    )
+}
+
+/// The daemon's refusal of a name that nobody has.
+pub(super) fn no_account(name: &str) -> Refusal {
+    Refusal::new(
+        Code::UnknownUser,
+        format!("There is no account {} on this machine.", plain(name)),
+        "Check the name with: getent passwd",
     )
 }

@@ -359,6 +359,7 @@ fn the_page_of_slurm_tokenctl_tells_of_every_option_and_no_other() {
         "token sign",
         "token verify",
         "token inspect",
+        "policy test",
         "doctor",
         "rotate status",
         "rotate prepare",

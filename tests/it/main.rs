@@ -35,6 +35,7 @@ mod newcomer;
 mod node;
 mod packages;
 mod peer;
+mod policy_test;
 mod presented;
 mod private_host;
 mod python;

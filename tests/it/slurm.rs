@@ -5,6 +5,7 @@
 //! So a token that is accepted was signed by that algorithm and that key.
 
 pub mod bed;
+mod delegation;
 mod inspect;
 mod lint;
 mod rotation;

@@ -19,6 +19,8 @@ function __slurm_tokenctl_at
                 set at 'setup'
             case ':token'
                 set at 'token'
+            case ':policy'
+                set at 'policy'
             case ':status'
                 set at 'status'
             case ':sessions'
@@ -91,6 +93,14 @@ function __slurm_tokenctl_at
                 set value 1
             case 'token inspect:--slurm-user'
                 set value 1
+            case 'policy:test'
+                set at 'policy test'
+            case 'policy:help'
+                set at 'policy help'
+            case 'policy:--slurm-user'
+                set value 1
+            case 'policy test:--for' 'policy test:--slurm-user' 'policy test:--lifespan' 'policy test:--config'
+                set value 1
             case 'status:--slurm-user' 'status:--socket' 'status:--config'
                 set value 1
             case 'sessions:--slurm-user' 'sessions:--socket' 'sessions:--config'
@@ -139,6 +149,7 @@ complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a key -d 'Make a key, or
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a jwks -d 'Make, join and check sets of public keys for slurmctld'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a setup -d 'Set this node up: key, public half, configuration, start'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a token -d 'Sign, check and look into single tokens, without the daemon'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a policy -d 'Try the daemon\'s policy'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a status -d 'Say how the daemon is'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a sessions -d 'Say who holds tokens, from where, and who is blocked'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at ""' -a block -d 'Give a user no more tokens on this node, from now on'
@@ -231,6 +242,18 @@ complete -c slurm-tokenctl -n '__slurm_tokenctl_at "token inspect"' -l json -d '
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "token inspect"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "token inspect"' -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "token help"' -x -a "sign\t'Sign a token for any user, past the daemon' verify\t'Say whether a token is genuine and valid' inspect\t'Show what is in a token, and what Slurm would say to it, without any key'"
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy"' -s h -l help -d 'Print help'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy"' -a test -d 'Say what a user would get, and by which rule'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy"' -a help -d 'Print this message or the help of the given subcommand(s)'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy test"' -l for -x -a '(__fish_complete_users)' -d 'For whom the user would ask, as a service does'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy test"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy test"' -l lifespan -x -a "max 10m 30m 1h 12h" -d 'For how long: 30m, 12h, 1-00:00:00, seconds, or max'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy test"' -l config -r -F -d 'The daemon\'s configuration'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy test"' -l json -d 'Print JSON'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy test"' -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy test"' -x -a '(__fish_complete_users)'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "policy help"' -x -a "test\t'Say what a user would get, and by which rule'"
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "status"' -l json -d 'As JSON'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "status"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "status"' -l socket -r -F -d 'Ask at this socket'
@@ -306,4 +329,4 @@ complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate now"' -l slurm-user -
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate now"' -l jwks-dir -x -a '(__fish_complete_directories)' -d 'Where the public halves of this node\'s keys are'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate now"' -s h -l help -d 'Print help'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate help"' -x -a "status\t'Say where things stand, what to do next, and on which host' prepare\t'Make the next key, and publish its public half beside the present one' activate\t'Sign with the next key, once Slurm accepts it' retire\t'Let the keys go of which no token lives any more' now\t'Replace a key that somebody else may have, in one step'"
-complete -c slurm-tokenctl -n '__slurm_tokenctl_at "help"' -x -a "key\t'Make a key, or show what is public of one' jwks\t'Make, join and check sets of public keys for slurmctld' setup\t'Set this node up: key, public half, configuration, start' token\t'Sign, check and look into single tokens, without the daemon' status\t'Say how the daemon is' sessions\t'Say who holds tokens, from where, and who is blocked' block\t'Give a user no more tokens on this node, from now on' unblock\t'Lift a user\'s block' metrics\t'Print what the daemon has counted' doctor\t'Find what is wrong between a user who asks and a Slurm that accepts' rotate\t'Replace the key that signs, so that no caller is refused on the way'"
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "help"' -x -a "key\t'Make a key, or show what is public of one' jwks\t'Make, join and check sets of public keys for slurmctld' setup\t'Set this node up: key, public half, configuration, start' token\t'Sign, check and look into single tokens, without the daemon' policy\t'Try the daemon\'s policy' status\t'Say how the daemon is' sessions\t'Say who holds tokens, from where, and who is blocked' block\t'Give a user no more tokens on this node, from now on' unblock\t'Lift a user\'s block' metrics\t'Print what the daemon has counted' doctor\t'Find what is wrong between a user who asks and a Slurm that accepts' rotate\t'Replace the key that signs, so that no caller is refused on the way'"

@@ -9,13 +9,12 @@ use zeroize::Zeroizing;
 
 use crate::account::{self, Account};
 use crate::admin::key::{algorithm, kid};
-use crate::admin::site::{Site, no_directory, uid_of};
-use crate::admin::{Failure, print, say};
+use crate::admin::site::{Site, no_account, no_directory, uid_of};
+use crate::admin::{Failure, asked, print, say};
 use crate::audit::{Event, Form, Outcome, Receiver, Recorder, SYSLOG_SOCKET, Syslog};
 use crate::caller::Caller;
 use crate::config::KeySource;
 use crate::daemon::blocks::Keeper;
-use crate::daemon::directory::look_up_names;
 use crate::daemon::{keyring, unix_now};
 use crate::issue::{IssueError, Issuer, Token};
 use crate::keys::file::{Trust, read_key};
@@ -26,7 +25,7 @@ use crate::report::Problem;
 use crate::state::{Found, StateDir};
 use crate::token::lifespan::Asked;
 use crate::token::moment::{Away, Utc};
-use crate::wire::{Code, Issued, Refusal};
+use crate::wire::{Issued, Refusal};
 
 #[derive(Args)]
 pub(in crate::admin) struct Sign {
@@ -55,10 +54,6 @@ pub(in crate::admin) struct Sign {
     /// Print JSON: token, user, expires_at, kid and jti
     #[arg(long)]
     json: bool,
-}
-
-fn asked(text: &str) -> Result<Asked, String> {
-    Asked::parse(text).map_err(|bad| bad.to_string())
 }
 
 impl Sign {
@@ -146,12 +141,7 @@ impl Sign {
         if let Err(refusal) = policy.judge(&self.sun) {
             return Ok(Err(refusal));
         }
-        let names = look_up_names(
-            &policy.slurm_user,
-            policy.named_users().map(ToOwned::to_owned).collect(),
-            policy.named_groups().map(ToOwned::to_owned).collect(),
-        );
-        let names = names.map_err(|errno| no_directory(&policy.slurm_user, errno))?;
+        let names = site.names()?;
         let account: Option<Account> = account::by_name(&self.sun, policy.identity_claims)
             .map_err(|errno| no_directory(&self.sun, errno))?;
         Ok(match account {
@@ -163,11 +153,7 @@ impl Sign {
                     self.lifespan.unwrap_or(Asked::Default),
                 ),
             },
-            None => Err(Refusal::new(
-                Code::UnknownUser,
-                format!("There is no account {} on this machine.", self.sun),
-                "Check the name with: getent passwd",
-            )),
+            None => Err(no_account(&self.sun)),
         })
     }
 
