@@ -33,6 +33,7 @@ mod logs;
 mod metrics;
 mod newcomer;
 mod node;
+mod packages;
 mod peer;
 mod policy_test;
 mod presented;
