@@ -174,7 +174,7 @@ fn the_node_exporter_reads_the_file_with_its_types() {
 
 #[test]
 fn the_file_is_replaced_whole_and_readable_by_all() {
-    let daemon = daemon("replaced");
+    let daemon = daemon("replaced-file");
     let directory = Path::new("/run/replaced-metrics");
     fs::create_dir(directory).unwrap();
     let file = directory.join("x.prom");

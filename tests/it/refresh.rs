@@ -239,10 +239,10 @@ fn refreshing_again_and_again_leads_no_further_than_the_session() {
 
 #[test]
 fn the_policy_is_asked_again() {
-    let key = generate_key("HS256", "again.key");
-    let configure = |tables: &str| Daemon::configure("again", "HS256", &key, "", tables);
+    let key = generate_key("HS256", "refresh-again.key");
+    let configure = |tables: &str| Daemon::configure("refresh-again", "HS256", &key, "", tables);
     configure(DELEGATES);
-    let daemon = Daemon::run("again");
+    let daemon = Daemon::run("refresh-again");
     let alices = issue(&daemon, ALICE.uid, &json!({"lifespan": "2h"}));
     let bobs = issue(&daemon, BOB.uid, &json!({}));
     let portals = issue(&daemon, PORTAL, &json!({"for": "alice"}));
