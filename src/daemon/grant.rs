@@ -212,7 +212,14 @@ impl Daemon {
             .and_then(|issuer| Ok((issuer.key().kid(), issuer.issue(&grant, unix_now())?)));
         let (kid, mut token) = match issued {
             Ok(issued) => issued,
-            Err(error) => return self.refuse(exchange, Some(&facts.caller), &not_issued(error)),
+            Err(error) => {
+                if let IssueError::TooLarge(bytes) = error {
+                    let (uid, name) = (grant.uid(), grant.subject());
+                    let unusual = self.ledger.outgrown(uid, name, bytes, unix_now());
+                    self.tell_unusual(uid, unusual);
+                }
+                return self.refuse(exchange, Some(&facts.caller), &not_issued(error));
+            }
         };
         // Whoever was blocked while this waited for its turn gets nothing either.
         if let Some(refusal) = self.blocked_meanwhile(&facts.caller, &grant) {

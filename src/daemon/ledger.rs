@@ -10,6 +10,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::daemon::origin::Sighting;
+use crate::token::MAX_TOKEN;
 use crate::wire::{Forgotten, Holder, Origin};
 
 /// Users are spread over so many locks.
@@ -87,6 +88,8 @@ pub enum Unusual {
     ManyOrigins(u32),
     /// Many refusals within a minute.
     ManyRefusals(u64),
+    /// A token that would have more bytes than it may: so many.
+    Outgrown(usize),
 }
 
 impl std::fmt::Display for Unusual {
@@ -100,6 +103,11 @@ impl std::fmt::Display for Unusual {
                 write!(f, "requests from {origins} new places within an hour")
             }
             Self::ManyRefusals(refusals) => write!(f, "{refusals} refusals within a minute"),
+            Self::Outgrown(bytes) => write!(
+                f,
+                "no token, for it would have {bytes} bytes with all groups, and {MAX_TOKEN} at most; \
+                 raise identity_min_gid"
+            ),
         }
     }
 }
@@ -160,6 +168,14 @@ impl Ledger {
     /// Enters a refusal.
     pub fn refused(&self, uid: u32, name: &str, now: u64) -> Option<Unusual> {
         self.shard(uid).user(uid, name, now).is_refused(now)
+    }
+
+    /// Enters that a token was refused for its size. A later one is told of
+    /// again only after a while.
+    pub fn outgrown(&self, uid: u32, name: &str, bytes: usize, now: u64) -> Option<Unusual> {
+        let mut shard = self.shard(uid);
+        let told = &mut shard.user(uid, name, now).told.outgrown;
+        is_due(told, now).then_some(Unusual::Outgrown(bytes))
     }
 
     /// Enters what a look at a process has shown.
@@ -282,6 +298,7 @@ struct Told {
     sudden: u64,
     origins: u64,
     refusals: u64,
+    outgrown: u64,
 }
 
 /// Is it time to tell again; then it's told.

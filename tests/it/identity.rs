@@ -698,3 +698,76 @@ fn a_group_without_a_name_is_carried_by_its_number() {
     );
     assert_eq!(claims["id"].get("groups"), None);
 }
+
+#[test]
+fn a_token_that_would_be_too_large_is_refused_and_the_journal_names_its_account_once() {
+    edit_accounts("passwd", |text| {
+        format!("{text}joiner:x:2054:2010::/:/bin/sh\n")
+    });
+    edit_accounts("group", |text| {
+        use std::fmt::Write as _;
+        let mut text = text.to_owned();
+        for i in 0..400 {
+            let gid = 30_000 + i;
+            writeln!(text, "a-project-with-a-long-name-{gid}:x:{gid}:joiner").unwrap();
+        }
+        text
+    });
+    let daemon = daemon("identity-large", "", "[token]\nidentity_claims = true");
+    for _ in 0..3 {
+        refused(&own(&daemon, 2054), "token_too_large", "12 KiB");
+    }
+    let told = || {
+        daemon
+            .journal()
+            .matches("joiner (uid 2054): no token")
+            .count()
+    };
+    until("the journal to name the account", || told() > 0);
+    assert_eq!(told(), 1, "{}", daemon.journal());
+    assert!(daemon.journal().contains("raise identity_min_gid"));
+}
+
+#[test]
+fn a_rules_kid_issuer_and_audience_are_those_of_the_tokens_it_gives() {
+    let other = generate_key("RS256", "identity-rule.pem");
+    chown(&other, Some(0), Some(0)).unwrap();
+    let tables = format!(
+        r#"kid = "first"
+           [[signing.other]]
+           key = "{}"
+           algorithm = "RS256"
+           kid = "other"
+           [[policy.rule]]
+           users = ["bob"]
+           kid = "other"
+           issuer = "login1.example.org"
+           audience = "workflows""#,
+        other.display()
+    );
+    let daemon = daemon("identity-rule-kid", "", &tables);
+
+    let bobs = own(&daemon, BOB.uid);
+    assert_eq!(bobs["ok"]["kid"], "other");
+    let claims = token(&bobs).claims;
+    assert_eq!(
+        (&claims["iss"], &claims["aud"]),
+        (&json!("login1.example.org"), &json!("workflows"))
+    );
+    assert_eq!(
+        daemon.ask_as(BOB.uid, r#"{"v":1,"op":"whoami"}"#)["ok"]["kid"],
+        "other"
+    );
+    let alices = own(&daemon, ALICE.uid);
+    assert_eq!(alices["ok"]["kid"], "first");
+    assert_eq!(token(&alices).claims.get("iss"), None);
+
+    let kids: Vec<Value> = daemon.jwks()["keys"].as_array().unwrap().clone();
+    let kids: Vec<&Value> = kids.iter().map(|key| &key["kid"]).collect();
+    assert_eq!(kids, [&json!("first"), &json!("other")]);
+    for answer in [&bobs, &alices] {
+        let verify = json!({"v": 1, "op": "verify", "token": answer["ok"]["token"]});
+        let verified = daemon.ask_as(ALICE.uid, &verify.to_string());
+        assert_eq!(verified["ok"]["kid"], answer["ok"]["kid"], "{verified}");
+    }
+}
