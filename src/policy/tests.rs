@@ -1462,7 +1462,9 @@ proptest! {
         let asked = if let Asked::Max = asked { Asked::Default } else { asked };
         let own = unlimited.decide(&names, &subject, None, asked).is_ok();
         prop_assert!(!granted || own);
-        let is_slurm = names.slurm_uid == Some(subject.uid) && subject.uid != 0;
+        let slurm_uids = [names.slurm_uid, unlimited.slurm_uid];
+        let is_slurm = subject.uid != 0
+            && (subject.name == unlimited.slurm_user || slurm_uids.contains(&Some(subject.uid)));
         prop_assert!(granted || !own || is_slurm);
     }
 
