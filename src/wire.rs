@@ -76,10 +76,14 @@ pub enum Code {
     ShuttingDown,
     /// A fault of the daemon's own.
     Internal,
+    /// A word that this release doesn't know: the daemon is of a newer one,
+    /// and no daemon of this one says it.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Code {
-    /// Every code, in the order of the protocol's page.
+    /// Every code that this release knows, in the order of the protocol's page.
     pub const ALL: [Self; 22] = [
         Self::MalformedRequest,
         Self::UnsupportedVersion,
@@ -130,6 +134,7 @@ impl Code {
             Self::AuditUnavailable => "audit_unavailable",
             Self::ShuttingDown => "shutting_down",
             Self::Internal => "internal",
+            Self::Unknown => "unknown",
         }
     }
 }

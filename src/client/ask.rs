@@ -330,6 +330,14 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_with_a_code_of_a_newer_release_is_one_all_the_same() {
+        let newer = b"{\"v\":1,\"error\":{\"code\":\"too_early\",\"message\":\"m\",\"help\":\"h\",\"until\":9}}\n";
+        let expected = Refusal::new(Code::Unknown, "m", "h");
+        let answer = ping(vec![says(newer)]);
+        assert!(matches!(answer, Err(Failure::Refused(refusal)) if refusal == expected));
+    }
+
+    #[test]
     fn a_daemon_that_is_away_for_a_moment_is_waited_for() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");

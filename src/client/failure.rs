@@ -56,16 +56,20 @@ impl Failure {
         const PAUSE: Duration = Duration::from_secs(1);
         match self {
             Self::NotReached(_) => Some(PAUSE),
-            Self::Refused(refusal) => match refusal.code {
-                Code::Busy
-                | Code::RateLimited
-                | Code::Timeout
-                | Code::AuditUnavailable
-                | Code::ShuttingDown => Some(refusal.retry_after.map_or(PAUSE, |seconds| {
-                    Duration::from_secs(seconds.into()).max(PAUSE)
-                })),
-                _ => None,
-            },
+            Self::Refused(refusal) => {
+                let said = refusal
+                    .retry_after
+                    .map(|seconds| Duration::from_secs(seconds.into()).max(PAUSE));
+                match refusal.code {
+                    Code::Busy
+                    | Code::RateLimited
+                    | Code::Timeout
+                    | Code::AuditUnavailable
+                    | Code::ShuttingDown => said.or(Some(PAUSE)),
+                    Code::Unknown => said,
+                    _ => None,
+                }
+            }
             Self::Failed(_)
             | Self::Findings
             | Self::Usage(_)
@@ -137,6 +141,15 @@ mod tests {
             Failure::Refused(refusal).told_by("slurm-token"),
             "slurm-token: 24h is too long.\nslurm-token: Your limit is 12h: try --lifespan max.\n"
         );
+    }
+
+    #[test]
+    fn a_code_of_a_newer_release_is_worth_asking_again_where_it_says_when() {
+        let mut refusal = Refusal::new(Code::Unknown, "No.", "Wait.");
+        let again = |refusal: &Refusal| Failure::Refused(refusal.clone()).worth_asking_again();
+        assert_eq!(again(&refusal), None);
+        refusal.retry_after = Some(7);
+        assert_eq!(again(&refusal), Some(Duration::from_secs(7)));
     }
 
     #[test]

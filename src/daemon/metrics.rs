@@ -89,7 +89,8 @@ pub struct Metrics {
 #[repr(align(128))]
 struct Shard {
     requests: [Times; Kind::ALL.len()],
-    refusals: [AtomicU64; Code::ALL.len()],
+    /// By code; the last is for one that no daemon says.
+    refusals: [AtomicU64; Code::ALL.len() + 1],
     lookups: [AtomicU64; Lookup::ALL.len()],
     lookup_times: Times,
     tokens: AtomicU64,
@@ -266,5 +267,6 @@ mod tests {
         for (index, code) in Code::ALL.into_iter().enumerate() {
             assert_eq!(code as usize, index);
         }
+        assert_eq!(Code::Unknown as usize, Code::ALL.len());
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
@@ -449,6 +449,27 @@ fn no_other_process_of_its_user_can_read_its_memory() {
     client.kill().unwrap();
     client.wait().unwrap();
     assert_eq!(memory.uid(), 0, "it's alice's to open");
+}
+
+#[test]
+fn a_refusal_by_a_newer_daemon_is_told_whatever_its_code() {
+    let socket = Path::new("/run/newer.sock");
+    let listener = UnixListener::bind(socket).unwrap();
+    fs::set_permissions(socket, Permissions::from_mode(0o666)).unwrap();
+    let mut client = ALICE.runs("slurm-token");
+    client.arg("--socket").arg(socket);
+    let client = client.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let client = client.spawn().unwrap();
+    let (mut connection, _) = listener.accept().unwrap();
+    io::copy(&mut connection, &mut io::sink()).unwrap();
+    let answer = br#"{"v":1,"error":{"code":"too_early","message":"Not yet.","help":"Come at 9.","opens":9}}"#;
+    connection
+        .write_all(&[&answer[..], b"\n"].concat())
+        .unwrap();
+    assert_eq!(
+        complaint(client.wait_with_output().unwrap(), 4),
+        "slurm-token: Not yet.\nslurm-token: Come at 9.\n"
+    );
 }
 
 // What it's made of.
