@@ -634,7 +634,9 @@ fn replace_compromised(node: &Node) -> Result<(), Failure> {
             // A key that was prepared lay beside the one that is in other hands.
             let file = node.next_file();
             if let Some(next) = &node.next {
-                store::remove(&node.jwks_file(next.key.kid()), &node.own)?;
+                if next.published {
+                    store::remove(&node.jwks_file(next.key.kid()), &node.own)?;
+                }
                 store::remove(&file, &node.own)?;
             }
             let kid = hs256.then(|| node.key.kid().clone());
