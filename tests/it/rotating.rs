@@ -482,3 +482,15 @@ fn a_daemon_that_cannot_read_the_new_key_is_said_to_need_a_restart() {
     let daemon = Daemon::run("rotating-root");
     assert!(daemon.journal().contains(&next));
 }
+
+#[test]
+fn a_compromised_secret_is_replaced_where_the_next_one_is_prepared() {
+    let node = Node::new("rotating-now-secret", Named::Secret);
+    let before = fs::read(node.path("keys/login1.key")).unwrap();
+    node.done(&["prepare"]);
+    let prepared = fs::read(node.path("keys/login1.next.key")).unwrap();
+    node.done(&["now", "--compromised"]);
+    assert_eq!(node.files("keys"), ["login1.key"]);
+    let new = fs::read(node.path("keys/login1.key")).unwrap();
+    assert!(new != before && new != prepared);
+}
