@@ -236,7 +236,7 @@ impl Daemon {
             Peer::Line(connection) => self.answer_line(connection, answer.into_line()),
             Peer::Http(visit) => {
                 self.metrics.answered(visit.kind(), visit.begun().elapsed());
-                visit.answer(answer);
+                visit.answer(&answer);
                 None
             }
         }

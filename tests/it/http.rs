@@ -1,6 +1,9 @@
 //! The HTTP door, asked by any uid and byte by byte.
 
 mod authenticate;
+mod crowding;
+mod framing;
+mod public;
 mod refresh;
 mod verify;
 
@@ -16,6 +19,7 @@ use crate::peer::Peer;
 const WWW_DATA: u32 = 33;
 const PORTAL: u32 = 500;
 const SLURM: u32 = 64030;
+const ADMIN: u32 = 2003;
 
 /// The HTTP door of the daemon of this name.
 fn door_of(name: &str) -> PathBuf {
@@ -54,7 +58,7 @@ impl Answer {
         };
         let length = answer.header("content-length").unwrap_or("0");
         let length: usize = length.parse().unwrap();
-        answer.body = rest.get(..length)?.to_owned();
+        rest.get(..length)?.clone_into(&mut answer.body);
         Some((answer, head.len() + 4 + length))
     }
 
@@ -124,8 +128,25 @@ impl Guest {
 
     /// The next answer; none where the connection ends.
     fn hear(&mut self) -> Option<Answer> {
+        self.hear_by(Answer::read)
+    }
+
+    /// The next answer, to a HEAD.
+    fn hear_head(&mut self) -> Answer {
+        let read = |bytes: &[u8]| {
+            let end = bytes.windows(4).position(|at| at == b"\r\n\r\n")? + 4;
+            let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+            let head = head
+                .to_ascii_lowercase()
+                .replace("content-length", "length");
+            Some((Answer::read(head.as_bytes())?.0, end))
+        };
+        self.hear_by(read).expect("an answer")
+    }
+
+    fn hear_by(&mut self, read: impl Fn(&[u8]) -> Option<(Answer, usize)>) -> Option<Answer> {
         loop {
-            if let Some((answer, end)) = Answer::read(&self.heard) {
+            if let Some((answer, end)) = read(&self.heard) {
                 self.heard.drain(..end);
                 return Some(answer);
             }

@@ -30,7 +30,7 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const FIVE_MINUTES: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 /// A response to a request.
-pub fn response(answer: Answer<'_>) -> Response<Body> {
+pub fn response(answer: &Answer<'_>) -> Response<Body> {
     match answer {
         Answer::Token(issued) => {
             // Room for all of it: no copy of the token stays behind.

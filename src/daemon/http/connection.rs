@@ -15,8 +15,8 @@ use tokio::time::{sleep_until, timeout};
 
 use crate::config::Limits;
 use crate::daemon::Daemon;
-use crate::daemon::http::answer;
 use crate::daemon::http::stream::{Guest, Stage, Stream};
+use crate::daemon::http::{HttpDoor, answer};
 use crate::daemon::quotas::Seat;
 use crate::wire::{Code, Refusal};
 
@@ -36,7 +36,7 @@ enum End {
 /// Serves a connection to its end.
 pub async fn serve(daemon: Arc<Daemon>, guest: Arc<Guest>, limits: Limits, seat: Seat) {
     let end = converse(&daemon, &guest, &limits).await;
-    let stopping = daemon.http.as_ref().is_some_and(|door| door.is_stopping());
+    let stopping = daemon.http.as_ref().is_some_and(HttpDoor::is_stopping);
     let last = last_word(&end, stopping).filter(|_| !guest.is_midway());
     if let Some((status, refusal)) = &last {
         daemon.record_unread(guest.caller, refusal.code);
@@ -57,6 +57,8 @@ async fn converse(daemon: &Arc<Daemon>, guest: &Arc<Guest>, limits: &Limits) -> 
     });
     let connection = Builder::new()
         .max_buf_size(MOST_HEAD)
+        // A peer that sends no more may still wait for its answer.
+        .half_close(true)
         .serve_connection(Stream(Arc::clone(guest)), service);
     let mut connection = pin!(connection);
     let mut stop = pin!(async {

@@ -2,8 +2,7 @@
 //! request on, and whether it's one request.
 
 use http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, HOST, HeaderName, ORIGIN,
-    TRANSFER_ENCODING, VIA,
+    AUTHORIZATION, CONTENT_TYPE, FORWARDED, HOST, HeaderName, ORIGIN, TRANSFER_ENCODING, VIA,
 };
 use http::{HeaderMap, Version};
 use serde::Deserialize;
@@ -24,12 +23,6 @@ pub fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusa
         return Err(malformed(
             "it has a Transfer-Encoding",
             "Send a short body, with its Content-Length, or none.",
-        ));
-    }
-    if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
-        return Err(malformed(
-            "it has more than one Content-Length",
-            "Send one.",
         ));
     }
     let hosts = headers.get_all(HOST).iter().count();

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use serde::Serialize;
 
 use crate::daemon::Daemon;
+use crate::daemon::http::HttpDoor;
 use crate::daemon::http::answer::{self, USER_TOKEN};
 use crate::daemon::http::body::{self, Body};
 use crate::daemon::http::query::Conditions;
@@ -50,7 +51,8 @@ impl Daemon {
             Err(refusal) => answer::is_last(self.unread(guest, &refusal)),
         };
         guest.is_at(Stage::Answering);
-        if self.http.as_ref().is_some_and(|door| door.is_stopping()) {
+        let stopping = self.http.as_ref().is_some_and(HttpDoor::is_stopping);
+        if stopping && !guest.is_deaf() {
             return answer::is_last(response);
         }
         response
@@ -276,6 +278,6 @@ fn is_known(headers: &HeaderMap, tag: &[u8]) -> bool {
     let lists = headers.get_all(IF_NONE_MATCH).iter();
     lists
         .flat_map(|list| list.as_bytes().split(|byte| *byte == b','))
-        .map(|known| known.trim_ascii())
+        .map(<[u8]>::trim_ascii)
         .any(|known| known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == tag)
 }

@@ -36,6 +36,8 @@ struct Progress {
     since: Instant,
     /// Part of an answer has been sent, and part hasn't.
     midway: bool,
+    /// The peer can send no more; what it has sent is served still.
+    deaf: bool,
 }
 
 /// What a connection is at.
@@ -63,6 +65,7 @@ impl Guest {
                 stage: Stage::Fresh,
                 since: Instant::now(),
                 midway: false,
+                deaf: false,
             }),
         }
     }
@@ -101,8 +104,14 @@ impl Guest {
 
     /// Lets the peer send no more. What it has sent is still there to read.
     pub fn hear_no_more(&self) {
+        self.progress().deaf = true;
         // A peer that has gone can't send more either.
         let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Read);
+    }
+
+    /// Will the connection end by itself once all is served that has come.
+    pub fn is_deaf(&self) -> bool {
+        self.progress().deaf
     }
 
     /// Sends what comes last, as far as the peer takes it at once.

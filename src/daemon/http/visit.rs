@@ -64,8 +64,8 @@ impl Visit {
     }
 
     /// Answers it. A peer that has gone needs no answer.
-    pub fn answer(self, answer: Answer<'_>) {
-        let response = match (&self.verified, &answer) {
+    pub fn answer(self, answer: &Answer<'_>) {
+        let response = match (&self.verified, answer) {
             (Some(old), Answer::Token(fresh)) => answer::verified(old, Some(fresh)),
             (Some(old), _) => answer::verified(old, None),
             (None, _) => answer::response(answer),

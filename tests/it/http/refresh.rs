@@ -34,7 +34,7 @@ fn a_token_that_is_not_ones_own_or_none_is_refused_with_the_right_code() {
         missing.refusal(),
         (401, "authorization_header_missing".into())
     );
-    let forged = format!("{}x", alices);
+    let forged = format!("{alices}x");
     let forged = ask(NAME, ALICE.uid, LINE, &[&bearer(&forged)], "");
     assert_eq!(forged.refusal(), (401, "token_invalid".into()));
     let twice = [bearer(&alices), bearer(&alices)];
