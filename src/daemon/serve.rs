@@ -184,10 +184,11 @@ impl Daemon {
 
     fn standing(&self, engine: &Engine, names: &Names, account: &Account) -> Standing {
         let policy = &engine.config.policy;
-        let bounds = self
-            .refuse_blocked(account, None)
-            .and_then(|()| policy.bounds(names, account));
-        let delegate = policy.delegate(account).ok();
+        let blocked = self.refuse_blocked(account, None);
+        // Who is blocked gets nothing for others either.
+        let delegate = blocked.is_ok().then(|| policy.delegate(account).ok());
+        let delegate = delegate.flatten();
+        let bounds = blocked.and_then(|()| policy.bounds(names, account));
         let ruling = bounds.as_ref().ok().map(|bounds| bounds.ruling);
         let kid = ruling
             .and_then(|ruling| policy.kid(ruling))
@@ -209,6 +210,10 @@ impl Daemon {
             default_lifespan: default,
             max_lifespan: max,
             delegate_for_groups: delegate.map(|d| d.for_groups.clone()).unwrap_or_default(),
+            delegate_max_lifespan: delegate.and_then(|d| Some(d.max_lifespan?.seconds())),
+            delegate_tokens_per_minute: delegate.map(|d| d.rate.per_minute),
+            delegate_burst: delegate.map(|d| d.rate.burst),
+            max_session: Some(policy.max_session.seconds()),
             kid: kid.as_str().to_owned(),
         }
     }

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::audit::{self, Log, next_record};
 use crate::node::{ALICE, BOB, Daemon, User, edit_accounts, generate_key, records, stdout, until};
@@ -147,8 +147,11 @@ fn no_service_gets_a_token_for_a_blocked_user_and_a_blocked_service_gets_none() 
         (portal("alice"), portal("bob")),
         ("blocked".into(), "ok".into())
     );
+    let may_ask_for = || daemon.ask_as(PORTAL, WHOAMI)["ok"]["delegate_for_groups"].clone();
+    assert_eq!(may_ask_for(), json!(["hpcusers"]));
     stdout(daemon.tokenctl(&["block", "portal"]));
     assert_eq!(portal("bob"), "blocked");
+    assert_eq!(may_ask_for(), Value::Null);
 }
 
 #[test]
