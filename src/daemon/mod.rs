@@ -18,6 +18,7 @@ mod exposition;
 mod front;
 mod grant;
 mod horizon;
+mod inbox;
 pub(crate) mod keyring;
 mod ledger;
 mod listen;
