@@ -27,6 +27,7 @@ mod interop;
 mod jwt;
 mod keep;
 mod keys;
+mod kill;
 mod killed;
 mod limits;
 mod logs;
