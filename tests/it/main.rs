@@ -13,6 +13,7 @@ mod audit;
 mod blocking;
 mod client;
 mod completions;
+mod consoles;
 mod crowd;
 mod curl;
 mod directory;
