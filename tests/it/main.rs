@@ -28,6 +28,7 @@ mod interop;
 mod jwt;
 mod keep;
 mod keys;
+mod kill;
 mod killed;
 mod limits;
 mod logs;
