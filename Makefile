@@ -8,7 +8,8 @@ scripts := tests/demo tests/packages tests/host/private tests/host/booted tests/
 	$(wildcard packaging/debian/*.postinst packaging/debian/*.prerm packaging/debian/*.postrm)
 # Tests run as root on a private host, of which nothing is left on this one.
 comma := ,
-as_root := $(if $(filter 0,$(shell id -u)),,'sudo'$(comma) )
+root := $(if $(filter 0,$(shell id -u)),,sudo)
+as_root := $(if $(root),'$(root)'$(comma) )
 private := target.'cfg(unix)'.runner=[$(as_root)'$(CURDIR)/tests/host/private']
 
 .PHONY: all build demo test test-host check deny bench completions
@@ -34,15 +35,16 @@ test:
 	$(CARGO) test --config "$(private)" --test it -- packages::
 
 # A real systemd boots in a Debian root, installs the package and serves a Slurm.
-test-host: deb
+test-host:
 	tests/packages
-	tests/host/booted $(debian)/slurm-tokend_*.deb
+	$(MAKE) deb
+	$(root) tests/host/booted $(debian)/slurm-tokend_*.deb
 
 # What CI checks before the tests.
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	shellcheck $(scripts)
+	shellcheck --external-sources --check-sourced $(scripts)
 	mandoc -Tlint -Wwarning packaging/man/*
 
 deny:

@@ -397,8 +397,7 @@ impl Policy {
             return Err(overflow_uid(*uid));
         }
         self.judge(name)?;
-        // Where both are known and differ, each could be the one that counts.
-        let slurm_uids: Vec<u32> = self.slurm_uid.into_iter().chain(names.slurm_uid).collect();
+        let slurm_uids = self.slurm_uids(names);
         if slurm_uids.is_empty() {
             return Err(Refusal::new(
                 Code::NotAllowed,
@@ -424,6 +423,11 @@ impl Policy {
         Err(self.privileged(&format!("{name} (uid {uid})")))
     }
 
+    /// Where both are known and differ, each could be the one that counts.
+    fn slurm_uids(&self, names: &Names) -> Vec<u32> {
+        self.slurm_uid.into_iter().chain(names.slurm_uid).collect()
+    }
+
     fn refuse_denied(&self, names: &Names, account: &Account) -> Result<(), Refusal> {
         if is_named(names, account, &self.deny_users) {
             return Err(denied(&account.name));
@@ -443,10 +447,11 @@ impl Policy {
     }
 
     /// Refuses the subject of a token that somebody shows, by what the token
-    /// itself says: nobody is looked up. `uid` and `gid` are its identity
-    /// claims, by which Slurm 26.05 goes instead of the name.
+    /// itself says: its account isn't looked up. `uid` and `gid` are its
+    /// identity claims, by which Slurm 26.05 goes instead of the name.
     pub fn refuse_claimed(
         &self,
+        names: &Names,
         name: &str,
         uid: Option<u32>,
         gid: Option<u32>,
@@ -458,12 +463,13 @@ impl Policy {
         let admitted = |known: &str| {
             name == known && self.allow_privileged.iter().any(|listed| listed == known)
         };
+        let slurm_uids = self.slurm_uids(names);
         let is_root = uid == Some(0) || name.eq_ignore_ascii_case("root");
-        let is_slurm =
-            (uid.is_some() && uid == self.slurm_uid) || name.eq_ignore_ascii_case(&self.slurm_user);
+        let is_slurm = uid.is_some_and(|uid| slurm_uids.contains(&uid))
+            || name.eq_ignore_ascii_case(&self.slurm_user);
         let passes = (!is_root || (uid.is_none_or(|uid| uid == 0) && admitted("root")))
             && (!is_slurm
-                || (uid.is_none_or(|uid| self.slurm_uid.is_none_or(|slurm| slurm == uid))
+                || (uid.is_none_or(|uid| slurm_uids.iter().all(|slurm| *slurm == uid))
                     && admitted(&self.slurm_user)));
         if !passes {
             return Err(self.privileged(name));
@@ -471,7 +477,10 @@ impl Policy {
         if gid == Some(0) && !is_root {
             return Err(primary_group_of_root(name));
         }
-        if self.deny_users.iter().any(|denied| denied == name) {
+        let is_denied = |user: &String| {
+            user == name || uid.is_some_and(|uid| names.users.get(user) == Some(&uid))
+        };
+        if self.deny_users.iter().any(is_denied) {
             return Err(denied(name));
         }
         Ok(())

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use self::administration::{
     Blocked, Exposition, Forgotten, Holder, KeyStatus, Metrics, Origin, Sessions, Status, Unblocked,
 };
-pub use self::answer::{Issued, Pong, Standing, Verified};
+pub use self::answer::{Issued, Pong, Standing, Verified, Whole};
 pub use self::request::{LifespanWord, Request, TokenText};
 use crate::report::Problem;
 

@@ -246,6 +246,7 @@ fn prepare(node: &Node, rotate: &Rotate) -> Result<(), Failure> {
     if let Some(next) = &node.next {
         let file = quoted(&next.file);
         say(format_args!("{file}: the next key is there already"));
+        store::sweep(&next.file, &node.own)?;
         if rs256 {
             publish(node, &next.key, &next.file)?;
         }

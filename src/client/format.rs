@@ -179,9 +179,26 @@ pub(super) fn standing(standing: &Standing) -> Zeroizing<Vec<u8>> {
     if !standing.delegate_for_groups.is_empty() {
         let groups = standing.delegate_for_groups.join(", ");
         lines.push(("may ask for", format!("members of {groups}")));
+        lines.extend(for_others(standing).map(|bound| ("", bound)));
+    }
+    let gets_any = standing.allowed || !standing.delegate_for_groups.is_empty();
+    if let Some(session) = standing.max_session.filter(|_| gets_any) {
+        let session = format!("until {} after the first token", duration(session));
+        lines.push(("refreshed", session));
     }
     lines.push(("signed by", kid.clone()));
     table(&lines)
+}
+
+/// The bounds of what a service may ask for others, as far as it's told.
+fn for_others(standing: &Standing) -> impl Iterator<Item = String> {
+    let cap = standing.delegate_max_lifespan;
+    let cap = cap.map(|cap| format!("for {} at most", duration(cap)));
+    let rate = standing.delegate_tokens_per_minute;
+    let rate = rate
+        .zip(standing.delegate_burst)
+        .map(|(rate, burst)| format!("{rate} tokens a minute at most, {burst} of them at once"));
+    cap.into_iter().chain(rate)
 }
 
 /// What the daemon says of a valid token, in words.
@@ -299,6 +316,10 @@ mod tests {
             default_lifespan: 1800,
             max_lifespan: 43_200,
             delegate_for_groups: Vec::new(),
+            delegate_max_lifespan: None,
+            delegate_tokens_per_minute: None,
+            delegate_burst: None,
+            max_session: Some(604_800),
             kid: "login1\x1b".into(),
         }
     }
@@ -315,6 +336,7 @@ mod tests {
              token        yes\n\
              lifespan     30m unless you say otherwise, at most 12h\n\
              decided by   rule-2\n\
+             refreshed    until 7d after the first token\n\
              signed by    login1\\u{1b}\n"
         );
     }
@@ -324,11 +346,18 @@ mod tests {
         let groups = vec!["hpcusers".to_owned(), "staff".to_owned()];
         let service = Standing {
             delegate_for_groups: groups,
+            delegate_max_lifespan: Some(600),
+            delegate_tokens_per_minute: Some(60),
+            delegate_burst: Some(10),
             ..standing_of_alice()
         };
         let told = told(&service);
         assert!(
-            told.contains("\nmay ask for  members of hpcusers, staff\n"),
+            told.contains(
+                "\nmay ask for  members of hpcusers, staff\n\
+                 \x20            for 10m at most\n\
+                 \x20            60 tokens a minute at most, 10 of them at once\n"
+            ),
             "{told}"
         );
     }

@@ -54,7 +54,7 @@ use serde::Deserialize;
 
 use crate::report::Problem;
 use crate::token::moment::Span;
-use crate::wire::{Issued, Request, Standing};
+use crate::wire::{Issued, Request, Standing, Whole};
 use answer::{Caller, Expected};
 use args::{Asking, Command};
 use format::Format;
@@ -113,11 +113,11 @@ fn run(command: Command) -> Result<(), Failure> {
             format,
         } => print(&format::token(&verify::refresh(&daemon, &source)?, format)),
         Command::Whoami { daemon, json } => {
-            let standing: Standing = daemon.ask(&Request::Whoami)?;
+            let answer: Whole<Standing> = daemon.ask(&Request::Whoami)?;
             print(&if json {
-                format::json(&standing)
+                format::json(&answer.all)
             } else {
-                format::standing(&standing)
+                format::standing(&answer.known)
             })
         }
     }

@@ -156,13 +156,16 @@ impl Daemon {
         let until = block.until.map(|until| until.to_string());
         let mut facts = vec![("until", until.unwrap_or_default())];
         facts.extend(block.reason.clone().map(|reason| ("reason", reason)));
-        let event = || done_event(&exchange, asker.as_deref(), &facts);
-        if let Err(why) = self.record_in_time(&exchange.engine, event).await {
+        let engine = &exchange.engine;
+        let attempt = || {
+            let event = done_event(&exchange, asker.as_deref(), &facts);
+            engine.recorder.record(&event)
+        };
+        if let Err(why) = self.record_in_time(engine, attempt).await {
             // To block is never refused for want of a record.
             self.complain_of_loss(&why);
         }
         let now = block.since;
-        let engine = &exchange.engine;
         let holder = self.ledger.holder(block.uid, now);
         let answer = Blocked {
             live_tokens: holder.as_ref().map_or(0, |holder| holder.live_tokens),
@@ -201,7 +204,8 @@ impl Daemon {
         };
         let recorded = self
             .record_in_time(&exchange.engine, || {
-                done_event(&exchange, asker.as_deref(), &[])
+                let event = done_event(&exchange, asker.as_deref(), &[]);
+                exchange.engine.recorder.record(&event)
             })
             .await;
         if let Err(why) = recorded {

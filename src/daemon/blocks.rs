@@ -85,6 +85,24 @@ impl Keeper {
         self.in_force().of(uid, name, unix_now()).map(refusal)
     }
 
+    /// Does something, unless one of these accounts is blocked, each a uid and a
+    /// name. It must not wait: a block that comes meanwhile is in force after it.
+    pub fn unless_blocked<T>(
+        &self,
+        accounts: [(u32, &str); 2],
+        work: impl FnOnce() -> T,
+    ) -> Result<T, Refusal> {
+        let in_force = self.in_force.read().unwrap_or_else(PoisonError::into_inner);
+        if !in_force.is_empty() {
+            let now = unix_now();
+            let mut accounts = accounts.iter();
+            if let Some(block) = accounts.find_map(|(uid, name)| in_force.of(*uid, name, now)) {
+                return Err(refusal(block));
+            }
+        }
+        Ok(work())
+    }
+
     /// Blocks from now on, and through restarts.
     pub fn block(&self, state: &StateDir, block: Block) -> Result<(), NotKept> {
         let _turn = self.turn();

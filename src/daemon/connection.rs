@@ -8,16 +8,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, setsockopt, shutdown, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::caller::Caller;
+use crate::daemon::inbox::{Inbox, Line, READ};
 use crate::daemon::metrics::Kind;
 use crate::daemon::quotas::Seat;
-use crate::wire::MAX_REQUEST;
-
-/// How much is read at once. Requests have some 40 bytes, and memory that is
-/// cleared for more than comes takes time from each.
-const READ: usize = 512;
 
 /// A connection, between two of the things that happen to it. Idle, it costs
 /// no more than this.
@@ -27,8 +23,7 @@ pub struct Connection {
     pub caller: Caller,
     /// None for one of our own.
     _seat: Option<Seat>,
-    /// What has arrived and isn't served yet.
-    inbox: Vec<u8>,
+    inbox: Inbox,
     /// When it was left to wait at a front.
     pub parked_at: Option<Instant>,
     /// So many requests in a row came right after the answer before them, and
@@ -76,17 +71,6 @@ pub enum Fill {
     End,
 }
 
-/// The next request.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Line {
-    /// A whole one, without its newline.
-    Whole(Vec<u8>),
-    /// More than [`MAX_REQUEST`] bytes.
-    TooLong,
-    /// None, or only the beginning of one.
-    Incomplete,
-}
-
 impl Connection {
     /// A connection that was just accepted.
     pub fn new(stream: UnixStream, caller: Caller, seat: Option<Seat>) -> Self {
@@ -94,7 +78,7 @@ impl Connection {
             stream,
             caller,
             _seat: seat,
-            inbox: Vec::new(),
+            inbox: Inbox::default(),
             parked_at: None,
             eager: 0,
             queued: 0,
@@ -147,16 +131,12 @@ impl Connection {
 
     fn read(&mut self, flags: MsgFlags) -> Result<Fill, Errno> {
         self.take_out()?;
-        let mut bytes = [0; READ];
-        match recv(
-            self.stream.as_raw_fd(),
-            &mut bytes,
-            flags | MsgFlags::MSG_PEEK,
-        ) {
+        let peek = flags | MsgFlags::MSG_PEEK;
+        let stream = self.stream.as_raw_fd();
+        match self.inbox.fill(|room| recv(stream, room, peek)) {
             Ok(0) => Ok(Fill::End),
-            Ok(n) => {
-                self.inbox.extend_from_slice(&bytes[..n]);
-                self.queued = n;
+            Ok(came) => {
+                self.queued = came;
                 Ok(Fill::Data)
             }
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(Fill::Nothing),
@@ -166,10 +146,12 @@ impl Connection {
 
     /// Takes what was read out of the kernel's queue.
     fn take_out(&mut self) -> Result<(), Errno> {
+        let mut bytes = [0; READ];
         while self.queued > 0 {
-            let mut bytes = [0; READ];
             let room = &mut bytes[..self.queued];
-            match recv(self.stream.as_raw_fd(), room, MsgFlags::MSG_DONTWAIT) {
+            let taken = recv(self.stream.as_raw_fd(), room, MsgFlags::MSG_DONTWAIT);
+            room.zeroize();
+            match taken {
                 Ok(0) => return Err(Errno::ECONNRESET),
                 Ok(n) => self.queued -= n,
                 Err(Errno::EINTR) => {}
@@ -179,21 +161,19 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes the next request out of what has arrived.
-    pub fn line(&mut self) -> Line {
-        match take_line(&mut self.inbox) {
-            Line::Whole(line) => {
-                if self.inbox.is_empty() {
-                    self.inbox = Vec::new();
-                }
-                Line::Whole(line)
-            }
-            other => {
-                // What is wrong here shows again when more is read.
-                let _ = self.take_out();
-                other
-            }
+    /// The next request out of what has arrived, as `read` reads it.
+    pub fn line<T>(&mut self, read: impl FnOnce(&[u8]) -> T) -> Line<T> {
+        let line = self.inbox.take_line(read);
+        if !matches!(line, Line::Whole(_)) {
+            // What is wrong here shows again when more is read.
+            let _ = self.take_out();
         }
+        line
+    }
+
+    /// Gives back the memory that it needs only at work.
+    pub fn rest(&mut self) {
+        self.inbox.shrink();
     }
 
     /// Has the beginning of a request arrived.
@@ -234,47 +214,5 @@ impl Connection {
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
-    }
-}
-
-fn take_line(inbox: &mut Vec<u8>) -> Line {
-    match inbox.iter().position(|b| *b == b'\n') {
-        Some(end) if end > MAX_REQUEST => Line::TooLong,
-        Some(end) => {
-            let rest = inbox.split_off(end + 1);
-            let mut line = std::mem::replace(inbox, rest);
-            line.pop();
-            Line::Whole(line)
-        }
-        None if inbox.len() > MAX_REQUEST => Line::TooLong,
-        None => Line::Incomplete,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_come_out_whole_and_in_order() {
-        let mut inbox = b"one\ntwo\nthr".to_vec();
-        assert_eq!(take_line(&mut inbox), Line::Whole(b"one".to_vec()));
-        assert_eq!(take_line(&mut inbox), Line::Whole(b"two".to_vec()));
-        assert_eq!(take_line(&mut inbox), Line::Incomplete);
-        inbox.extend_from_slice(b"ee\n");
-        assert_eq!(take_line(&mut inbox), Line::Whole(b"three".to_vec()));
-        assert!(inbox.is_empty());
-    }
-
-    #[test]
-    fn a_request_may_have_16_kib_and_not_one_byte_more() {
-        let mut inbox = vec![b'x'; MAX_REQUEST];
-        assert_eq!(take_line(&mut inbox), Line::Incomplete);
-        inbox.push(b'\n');
-        assert!(matches!(take_line(&mut inbox), Line::Whole(line) if line.len() == MAX_REQUEST));
-        let mut inbox = vec![b'x'; MAX_REQUEST + 1];
-        assert_eq!(take_line(&mut inbox), Line::TooLong);
-        inbox.push(b'\n');
-        assert_eq!(take_line(&mut inbox), Line::TooLong);
     }
 }

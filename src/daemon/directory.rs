@@ -143,6 +143,14 @@ impl Directory {
         self.names.remembered(&generation, now).flatten()
     }
 
+    /// The same, however long ago that was, for who is not to wait for a
+    /// service that hangs; unless `SlurmUser` had no uid then.
+    pub fn last_names(&self, generation: u64, now: Instant) -> Option<Arc<Names>> {
+        let last = || self.names.last(&generation);
+        self.remembered_names(generation, now)
+            .or_else(|| last().filter(|names| names.slurm_uid.is_some()))
+    }
+
     /// Finds an account.
     pub async fn account(&self, sought: Sought, limits: &Limits) -> Result<Found, Unavailable> {
         let keep = limits.account_cache;
@@ -357,6 +365,14 @@ where
         match self.slots().by_key.get(key) {
             Some(Slot::Known { answer, until }) if *until > now => Some(answer.clone()),
             _ => None,
+        }
+    }
+
+    /// What was found last.
+    fn last(&self, key: &K) -> Maybe<V> {
+        match self.slots().by_key.get(key)? {
+            Slot::Known { answer, .. } => answer.clone(),
+            Slot::UnderWay { before, .. } => before.clone(),
         }
     }
 

@@ -147,6 +147,7 @@ impl Fronts {
         let engine = daemon.engine();
         let limits = &engine.config.limits;
         connection.fresh = false;
+        connection.rest();
         let home = connection.home;
         let front = &self.all[index];
         let mut parked = front.parked();

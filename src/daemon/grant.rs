@@ -221,10 +221,6 @@ impl Daemon {
                 return self.refuse(exchange, Some(&facts.caller), &not_issued(error));
             }
         };
-        // Whoever was blocked while this waited for its turn gets nothing either.
-        if let Some(refusal) = self.blocked_meanwhile(&facts.caller, &grant) {
-            return self.refuse(exchange, Some(&facts.caller), &refusal);
-        }
         let made = Made {
             issued: Issued {
                 user: grant.subject().to_owned(),
@@ -258,8 +254,8 @@ impl Daemon {
 
     /// Records, then answers: without the record no token leaves.
     fn record_granted(self: &Arc<Self>, exchange: Exchange, made: Made) -> Next {
-        match exchange.engine.recorder.record(&made.event(&exchange)) {
-            Ok(()) => self.hand_over(exchange, &made),
+        match self.record_unless_blocked(&exchange, &made) {
+            Ok(recorded) => self.hand_over_or_refuse(exchange, &made, recorded),
             Err(NotRecorded::Full) if exchange.engine.config.audit.required => {
                 self.wait_for_log(exchange, made)
             }
@@ -267,11 +263,36 @@ impl Daemon {
         }
     }
 
-    /// The refusal where the caller, or whom the token is for, is blocked by now.
-    fn blocked_meanwhile(&self, account: &Account, grant: &Grant) -> Option<Refusal> {
-        self.blocks
-            .refusal(account.uid, &account.name)
-            .or_else(|| self.blocks.refusal(grant.uid(), grant.subject()))
+    /// Records a token, unless its caller or whom it's for is blocked by now: it
+    /// may have waited for its turn, for the disk or for the log. Then nothing
+    /// is recorded, and what comes back is the refusal.
+    fn record_unless_blocked(
+        &self,
+        exchange: &Exchange,
+        made: &Made,
+    ) -> Result<Result<(), Refusal>, NotRecorded> {
+        let Made { facts, grant, .. } = made;
+        let caller = (facts.caller.uid, facts.caller.name.as_str());
+        let subject = (grant.uid(), grant.subject());
+        let recorded = self.blocks.unless_blocked([caller, subject], || {
+            exchange.engine.recorder.record(&made.event(exchange))
+        });
+        match recorded {
+            Ok(recorded) => recorded.map(Ok),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    fn hand_over_or_refuse(
+        self: &Arc<Self>,
+        exchange: Exchange,
+        made: &Made,
+        recorded: Result<(), Refusal>,
+    ) -> Next {
+        match recorded {
+            Ok(()) => self.hand_over(exchange, made),
+            Err(refusal) => self.refuse(exchange, Some(&made.facts.caller), &refusal),
+        }
     }
 
     /// Enters the token in the ledger, and answers with it.
@@ -302,30 +323,26 @@ impl Daemon {
     fn wait_for_log(self: &Arc<Self>, exchange: Exchange, made: Made) -> Next {
         self.later(exchange, async move |daemon, exchange| {
             daemon.metrics.record_waited();
-            let event = || made.event(&exchange);
-            let recorded = daemon.record_in_time(&exchange.engine, event).await;
-            // A block that came meanwhile is newer than the record.
-            if let Some(refusal) = daemon.blocked_meanwhile(&made.facts.caller, &made.grant) {
-                return daemon.refuse(exchange, Some(&made.facts.caller), &refusal);
-            }
+            let attempt = || daemon.record_unless_blocked(&exchange, &made);
+            let recorded = daemon.record_in_time(&exchange.engine, attempt).await;
             match recorded {
-                Ok(()) => daemon.hand_over(exchange, &made),
+                Ok(recorded) => daemon.hand_over_or_refuse(exchange, &made, recorded),
                 Err(why) => daemon.unrecorded(exchange, &why, &made),
             }
         })
     }
 
     /// Hands a record over, with patience for a log that is full.
-    pub(super) async fn record_in_time<'a>(
+    pub(super) async fn record_in_time<T>(
         &self,
         engine: &Engine,
-        event: impl Fn() -> Event<'a>,
-    ) -> Result<(), NotRecorded> {
+        attempt: impl Fn() -> Result<T, NotRecorded>,
+    ) -> Result<T, NotRecorded> {
         let until = Instant::now() + LOG_PATIENCE;
         let turn = tokio::time::timeout_at(until.into(), self.log_turn.lock()).await;
         let mut looked = Instant::now();
         loop {
-            match engine.recorder.record(&event()) {
+            match attempt() {
                 Err(NotRecorded::Full) if turn.is_ok() && Instant::now() < until => {
                     tokio::time::sleep(LOG_RETRY).await;
                     if looked.elapsed() >= LOG_RENEWAL {

@@ -2,6 +2,7 @@
 //! accepted beside them. Each is read and parsed once.
 
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -263,15 +264,24 @@ fn read_configured(
                 "systemd passed no copy of this key, and it can't be read directly: {}",
                 problem.what
             ),
-            remedy: "see that it is there, and that LoadCredential= of the unit names it or its \
-                     directory; then restart the daemon"
+            remedy: "make the key, or see that LoadCredential= of the unit names it or its \
+                     directory: slurm-tokenctl setup (--cluster NAME) does both, then restart the \
+                     daemon"
                 .into(),
+            ..problem
+        },
+        KeySource::File(file) if *source == config.signing && is_missing(file) => Problem {
+            remedy: "correct the path, or have the key made: slurm-tokenctl setup".into(),
             ..problem
         },
         KeySource::File(_) | KeySource::Credential(_) => problem,
     })?;
     signing_key(&bytes, source.algorithm, source.kid.clone())
         .map_err(|rejection| rejection.at(&path))
+}
+
+fn is_missing(file: &Path) -> bool {
+    matches!(file.symlink_metadata(), Err(e) if e.kind() == ErrorKind::NotFound)
 }
 
 fn read_accepted(

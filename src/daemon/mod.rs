@@ -18,6 +18,7 @@ mod exposition;
 mod front;
 mod grant;
 mod horizon;
+mod inbox;
 pub(crate) mod keyring;
 mod ledger;
 mod listen;
@@ -468,13 +469,20 @@ impl Daemon {
                 say(format_args!(
                     "nothing was reloaded: the old configuration and key stay in force"
                 ));
-                notify(&[NotifyState::Ready]);
+                let first = problems.0.first().map(Problem::to_string);
+                self.tell_not_reloaded(&first.unwrap_or_default());
             }
             Err(_) => {
                 say(format_args!("nothing was reloaded: the reload failed"));
-                notify(&[NotifyState::Ready]);
+                self.tell_not_reloaded("see the journal");
             }
         }
+    }
+
+    /// For `systemctl status`, until a reload is taken: it serves, and by what.
+    fn tell_not_reloaded(&self, why: &str) {
+        let status = format!("{}; not reloaded: {why}", standing(&self.engine()));
+        notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     }
 
     /// Waits until the last connection has had its answer, or the time is over.
@@ -493,10 +501,15 @@ impl Daemon {
     }
 }
 
+/// How the daemon stands, in one line.
+fn standing(engine: &Engine) -> String {
+    let key = engine.keys.main().key();
+    format!("signing {} with kid {}", key.algorithm(), key.kid())
+}
+
 fn announce(daemon: &Daemon) {
     let engine = daemon.engine();
-    let key = engine.keys.main().key();
-    let status = format!("signing {} with kid {}", key.algorithm(), key.kid());
+    let status = standing(&engine);
     say(format_args!(
         "ready: {status}, at most {} connections",
         engine.config.limits.connections

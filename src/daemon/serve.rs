@@ -11,10 +11,11 @@ use zeroize::Zeroizing;
 use crate::account::Account;
 use crate::audit::{Event, Outcome};
 use crate::daemon::Daemon;
-use crate::daemon::connection::{Connection, Fill, Hears, Line};
+use crate::daemon::connection::{Connection, Fill, Hears};
 use crate::daemon::directory::{Found, Sought, Who};
 use crate::daemon::engine::Engine;
 use crate::daemon::front::{shutting_down, unfinished};
+use crate::daemon::inbox::Line;
 use crate::daemon::metrics::Kind;
 use crate::daemon::refuse::{no_account, no_directory};
 use crate::policy::{Bounds, Names};
@@ -44,8 +45,10 @@ impl Daemon {
     /// Serves what has arrived on a connection; what comes back waits for more.
     pub(super) fn work_off(self: &Arc<Self>, mut connection: Connection) -> Next {
         loop {
-            match connection.line() {
-                Line::Whole(line) => connection = self.serve(connection, &line)?,
+            match connection.line(|line| (Instant::now(), Request::parse(line))) {
+                Line::Whole((now, request)) => {
+                    connection = self.serve(connection, now, request)?;
+                }
                 Line::TooLong => {
                     self.end(connection, &too_long());
                     return None;
@@ -78,11 +81,15 @@ impl Daemon {
         let _ = connection.send(Zeroizing::new(wire::refusal_line(refusal)));
     }
 
-    fn serve(self: &Arc<Self>, mut connection: Connection, line: &[u8]) -> Next {
-        let now = Instant::now();
+    fn serve(
+        self: &Arc<Self>,
+        mut connection: Connection,
+        now: Instant,
+        request: Result<Request, Refusal>,
+    ) -> Next {
         connection.begun = Some((now, Kind::Other));
         let engine = self.engine();
-        let request = match Request::parse(line) {
+        let request = match request {
             Ok(request) => request,
             Err(refusal) => {
                 self.record_unread(connection.caller, refusal.code);
@@ -184,10 +191,11 @@ impl Daemon {
 
     fn standing(&self, engine: &Engine, names: &Names, account: &Account) -> Standing {
         let policy = &engine.config.policy;
-        let bounds = self
-            .refuse_blocked(account, None)
-            .and_then(|()| policy.bounds(names, account));
-        let delegate = policy.delegate(account).ok();
+        let blocked = self.refuse_blocked(account, None);
+        // Who is blocked gets nothing for others either.
+        let delegate = blocked.is_ok().then(|| policy.delegate(account).ok());
+        let delegate = delegate.flatten();
+        let bounds = blocked.and_then(|()| policy.bounds(names, account));
         let ruling = bounds.as_ref().ok().map(|bounds| bounds.ruling);
         let kid = ruling
             .and_then(|ruling| policy.kid(ruling))
@@ -209,6 +217,10 @@ impl Daemon {
             default_lifespan: default,
             max_lifespan: max,
             delegate_for_groups: delegate.map(|d| d.for_groups.clone()).unwrap_or_default(),
+            delegate_max_lifespan: delegate.and_then(|d| Some(d.max_lifespan?.seconds())),
+            delegate_tokens_per_minute: delegate.map(|d| d.rate.per_minute),
+            delegate_burst: delegate.map(|d| d.rate.burst),
+            max_session: Some(policy.max_session.seconds()),
             kid: kid.as_str().to_owned(),
         }
     }

@@ -20,18 +20,31 @@ impl Daemon {
     /// matters only for who pays.
     pub(super) fn verify(self: &Arc<Self>, exchange: Exchange, now: Instant) -> Next {
         let sought = exchange.sought(Who::Uid(exchange.connection.caller.uid));
-        match self.directory.acquaintance(&sought, now) {
-            Acquaintance::Unknown => self.later(exchange, async move |daemon, exchange| {
-                let limits = exchange.engine.config.limits.clone();
-                // Who can't be found pays as one of those without an account.
-                let found = daemon.directory.account(sought, &limits).await;
-                daemon.verify_for(exchange, matches!(found, Ok(Some(_))))
-            }),
-            known => self.verify_for(exchange, known == Acquaintance::Account),
+        let caller = self.directory.acquaintance(&sought, now);
+        let names = self.directory.last_names(exchange.engine.generation, now);
+        if let (Acquaintance::Account | Acquaintance::NoAccount, Some(names)) = (caller, names) {
+            return self.verify_for(exchange, caller == Acquaintance::Account, names);
         }
+        self.later(exchange, async move |daemon, exchange| {
+            let engine = Arc::clone(&exchange.engine);
+            let (policy, limits) = (&engine.config.policy, &engine.config.limits);
+            let (caller, names) = tokio::join!(
+                daemon.directory.account(sought, limits),
+                daemon.directory.names(engine.generation, policy, limits),
+            );
+            // Who can't be found pays as one of those without an account, and
+            // names without meaning leave those that the token itself says.
+            let has_account = matches!(caller, Ok(Some(_)));
+            daemon.verify_for(exchange, has_account, names.unwrap_or_default())
+        })
     }
 
-    fn verify_for(self: &Arc<Self>, exchange: Exchange, has_account: bool) -> Next {
+    fn verify_for(
+        self: &Arc<Self>,
+        exchange: Exchange,
+        has_account: bool,
+        names: Arc<Names>,
+    ) -> Next {
         let (payer, rate) = if has_account {
             let payer = Payer::Verifier(exchange.connection.caller.uid);
             (payer, exchange.engine.config.limits.verifications)
@@ -41,10 +54,14 @@ impl Daemon {
         if let Err(fast) = self.quotas.take(payer, rate, Instant::now()) {
             return self.refuse_fast(exchange, None, fast);
         }
-        self.examine(exchange, move |daemon, exchange, examined| match examined {
-            Ok(verified) => daemon.answer(exchange.connection, answer(verified)),
-            Err(refusal) => daemon.refuse_noted(exchange, None, payer, &refusal),
-        })
+        self.examine(
+            exchange,
+            names,
+            move |daemon, exchange, examined| match examined {
+                Ok(verified) => daemon.answer(exchange.connection, answer(verified)),
+                Err(refusal) => daemon.refuse_noted(exchange, None, payer, &refusal),
+            },
+        )
     }
 
     /// Gives a token in the place of one that the caller brings: its own, or
@@ -60,10 +77,15 @@ impl Daemon {
         if let Err(fast) = self.quotas.take(payer, rate, Instant::now()) {
             return self.refuse_fast(exchange, Some(&caller), fast);
         }
-        self.examine(exchange, move |daemon, exchange, examined| match examined {
-            Ok(Verified { claims, .. }) => daemon.renew(exchange, caller, names, claims),
-            Err(refusal) => daemon.refuse_noted(exchange, Some(&caller), payer, &refusal),
-        })
+        let known = Arc::clone(&names);
+        self.examine(
+            exchange,
+            known,
+            move |daemon, exchange, examined| match examined {
+                Ok(Verified { claims, .. }) => daemon.renew(exchange, caller, names, claims),
+                Err(refusal) => daemon.refuse_noted(exchange, Some(&caller), payer, &refusal),
+            },
+        )
     }
 
     /// Goes on as with a request for a token, which the old one stands for.
@@ -99,7 +121,7 @@ impl Daemon {
     /// Takes a token apart and checks it, on the threads that sign and when
     /// it's the caller's turn: a flood of tokens holds up only who sends it,
     /// and no thread that reads requests.
-    fn examine<F>(self: &Arc<Self>, exchange: Exchange, then: F) -> Next
+    fn examine<F>(self: &Arc<Self>, exchange: Exchange, names: Arc<Names>, then: F) -> Next
     where
         F: FnOnce(&Arc<Self>, Exchange, Result<Verified, Refusal>) -> Next + Send + 'static,
     {
@@ -107,7 +129,7 @@ impl Daemon {
         self.hand_on(exchange, move |exchange| {
             let signers = Arc::clone(&daemon.signers);
             signers.submit(exchange.connection.caller.uid, move || {
-                let examined = daemon.judge(&exchange);
+                let examined = daemon.judge(&exchange, &names);
                 if let Some(next) = then(&daemon, exchange, examined) {
                     daemon.advance(next);
                 }
@@ -117,11 +139,12 @@ impl Daemon {
 
     /// The token of a request, if it's genuine, valid, and nobody's who is
     /// blocked here.
-    fn judge(&self, exchange: &Exchange) -> Result<Verified, Refusal> {
+    fn judge(&self, exchange: &Exchange, names: &Names) -> Result<Verified, Refusal> {
         let config = &exchange.engine.config;
         let rules = Rules {
             leeway: config.leeway,
             policy: &config.policy,
+            names,
         };
         let token = shown(&exchange.request)?.as_bytes();
         let verified = verify(token, exchange.engine.keys.ring(), &rules, unix_now())

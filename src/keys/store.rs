@@ -1,41 +1,46 @@
 //! Key files made and replaced so that a reader, and a crash at any instant,
 //! finds a whole file or none.
 //!
-//! A file is written under a name of its own beside its place, synced, and
-//! only then given its name. Nothing is truncated or overwritten in place:
-//! slurmctld maps its key, and dies when the file under it gets shorter.
+//! A new file is written without a name, synced, and only then given its name:
+//! a crash leaves nothing of it. One that takes another's place, and a new one
+//! where the file system has no files without names, is written under a name
+//! that says it's unfinished. Its writer holds a lock on it, so whoever gets
+//! the lock knows that a crash left it, and may remove it.
+//!
+//! Nothing is truncated or overwritten in place: slurmctld maps its key, and
+//! dies when the file under it gets shorter.
 
-use std::ffi::{OsStr, OsString};
+mod unfinished;
+
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, linkat, unlinkat};
 
+use self::unfinished::{OWNER_WRITES, Unfinished};
+pub use self::unfinished::{is_unfinished, leftovers};
 use super::file::{Trust, open_directory, quoted};
 use crate::report::Problem;
 
-/// What stands in the name of a file that isn't finished; the name begins
-/// with a full stop. After a crash such a file may be removed.
-const UNFINISHED: &str = ".unfinished-";
-
-/// Whether a file of this name was left by a crash: no key, whatever is in it.
-pub fn is_unfinished(name: &OsStr) -> bool {
-    let name = name.as_encoded_bytes();
-    name.starts_with(b".")
-        && name
-            .windows(UNFINISHED.len())
-            .any(|part| part == UNFINISHED.as_bytes())
+/// Removes what crashes left where `path` was to be made.
+pub fn sweep(path: &Path, trust: &Trust) -> Result<(), Problem> {
+    unfinished::sweep(&Place::of(path, trust)?);
+    Ok(())
 }
 
 /// Whether [`create_new`] has a chance: the file isn't there yet, and its
-/// directory is as [`super::file::read_key`] will want it.
+/// directory is as [`super::file::read_key`] will want it. What crashes left of
+/// it goes.
 pub fn check_new(path: &Path, trust: &Trust) -> Result<(), Problem> {
-    Place::of(path, trust)?.check_free()
+    let place = Place::of(path, trust)?;
+    unfinished::sweep(&place);
+    place.check_free()
 }
 
 /// Makes a file that isn't there yet, with the permission bits `mode`; one
@@ -53,8 +58,19 @@ pub fn create_for(
     trust: &Trust,
 ) -> Result<(), Problem> {
     let place = Place::of(path, trust)?;
+    unfinished::sweep(&place);
     place.check_free()?;
-    let unfinished = place.write(bytes, mode, owner.filter(|_| trust.own_uid == 0))?;
+    let owner = owner.filter(|_| trust.own_uid == 0);
+    if let Some(nameless) = place.nameless() {
+        place.fill(&nameless, bytes, mode, owner)?;
+        match place.link_nameless(&nameless) {
+            Ok(()) => return place.sync(),
+            Err(Errno::EEXIST) => return Err(place.taken()),
+            // As without /proc. With a name of its own it works, or says why not.
+            Err(_) => {}
+        }
+    }
+    let unfinished = place.write(bytes, mode, owner)?;
     place.link(&unfinished)?;
     drop(unfinished);
     place.sync()
@@ -94,9 +110,12 @@ pub fn replace_in(
     place.replace(bytes, mode, (trust.own_uid == 0).then_some(owner))
 }
 
-/// Gives a file the name of another in its directory, whose file is gone then.
+/// Gives a file the name of another in its directory, whose file is gone then,
+/// with what crashes left of either.
 pub fn rename_over(from: &Path, to: &Path, trust: &Trust) -> Result<(), Problem> {
     let (old, new) = (Place::of(from, trust)?, Place::of(to, trust)?);
+    unfinished::sweep(&old);
+    unfinished::sweep(&new);
     renameat(
         &old.directory,
         old.name.as_os_str(),
@@ -125,10 +144,12 @@ pub fn link(from: &Path, to: &Path, trust: &Trust) -> Result<(), Problem> {
     }
 }
 
-/// Takes a file away, if it's there. What it held stays on the disk until the
-/// file system uses the place again: no overwriting would change that for sure.
+/// Takes a file away, if it's there, and what crashes left of it. What it held
+/// stays on the disk until the file system uses the place again: no overwriting
+/// would change that for sure.
 pub fn remove(path: &Path, trust: &Trust) -> Result<(), Problem> {
     let place = Place::of(path, trust)?;
+    unfinished::sweep(&place);
     let flags = UnlinkatFlags::NoRemoveDir;
     match unlinkat(&place.directory, place.name.as_os_str(), flags) {
         Ok(()) => place.sync(),
@@ -218,6 +239,7 @@ impl<'a> Place<'a> {
 
     /// Puts a file in the place of the one that is there, if any.
     fn replace(&self, bytes: &[u8], mode: u32, owner: Option<Owner>) -> Result<(), Problem> {
+        unfinished::sweep(self);
         let unfinished = self.write(bytes, mode, owner)?;
         renameat(
             &self.directory,
@@ -229,6 +251,26 @@ impl<'a> Place<'a> {
         self.sync()
     }
 
+    /// A file without a name, where the file system has such.
+    fn nameless(&self) -> Option<File> {
+        let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let opened = openat(&self.directory, ".", flags, OWNER_WRITES);
+        opened.ok().map(File::from)
+    }
+
+    /// Gives it its name, unless that is taken.
+    fn link_nameless(&self, nameless: &File) -> Result<(), Errno> {
+        let flags = AtFlags::AT_SYMLINK_FOLLOW;
+        let descriptor = format!("/proc/self/fd/{}", nameless.as_raw_fd());
+        linkat(
+            AT_FDCWD,
+            descriptor.as_str(),
+            &self.directory,
+            self.name.as_os_str(),
+            flags,
+        )
+    }
+
     /// Writes the whole file under an unfinished name.
     fn write(
         &self,
@@ -236,31 +278,20 @@ impl<'a> Place<'a> {
         mode: u32,
         owner: Option<Owner>,
     ) -> Result<Unfinished<'_>, Problem> {
-        let mut name = OsString::from(".");
-        name.push(&self.name);
-        name.push(UNFINISHED);
-        name.push(random_name().ok_or_else(|| {
-            Problem::at(
-                self.path,
-                "there are no random numbers for a name",
-                "check that the kernel's getrandom works",
-            )
-        })?);
-        let flags =
-            OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let opened = openat(
-            &self.directory,
-            name.as_os_str(),
-            flags,
-            Mode::S_IRUSR | Mode::S_IWUSR,
-        )
-        .map_err(|errno| self.failed("no file can be made beside it", errno))?;
-        let unfinished = Unfinished {
-            directory: &self.directory,
-            name,
-        };
+        let unfinished = Unfinished::make(self)?;
+        self.fill(&unfinished.file, bytes, mode, owner)?;
+        Ok(unfinished)
+    }
 
-        let created = fstat(&opened).map_err(|errno| self.failed("it can't be examined", errno))?;
+    /// Writes the whole of a file that is made with nothing in it.
+    fn fill(
+        &self,
+        mut file: &File,
+        bytes: &[u8],
+        mode: u32,
+        owner: Option<Owner>,
+    ) -> Result<(), Problem> {
+        let created = fstat(file).map_err(|errno| self.failed("it can't be examined", errno))?;
         if created.st_uid != self.trust.own_uid {
             return Err(Problem::at(
                 self.path,
@@ -272,14 +303,13 @@ impl<'a> Place<'a> {
             ));
         }
         if let Some((uid, gid)) = owner {
-            fchown(&opened, Some(uid), Some(gid))
+            fchown(file, Some(uid), Some(gid))
                 .map_err(|errno| self.failed("it can't keep its owner", errno))?;
         }
         // The permission bits last: nobody else may open what isn't whole.
-        let mut file = File::from(opened);
         file.write_all(bytes)
             .and_then(|()| file.sync_all())
-            .and_then(|()| Ok(fchmod(&file, Mode::from_bits_truncate(mode))?))
+            .and_then(|()| Ok(fchmod(file, Mode::from_bits_truncate(mode))?))
             .and_then(|()| file.sync_all())
             .map_err(|e| {
                 Problem::at(
@@ -287,8 +317,7 @@ impl<'a> Place<'a> {
                     format!("it can't be written: {e}"),
                     format!("check space and quota: df {}", quoted(&self.parent())),
                 )
-            })?;
-        Ok(unfinished)
+            })
     }
 
     /// Gives a file its name. A link, other than a rename, fails where the name
@@ -314,7 +343,8 @@ impl<'a> Place<'a> {
     }
 
     fn parent(&self) -> PathBuf {
-        self.path.parent().map(Path::to_owned).unwrap_or_default()
+        let parent = self.path.parent().filter(|p| *p != Path::new(""));
+        parent.unwrap_or(Path::new(".")).to_owned()
     }
 
     fn taken(&self) -> Problem {
@@ -335,30 +365,6 @@ impl<'a> Place<'a> {
         };
         Problem::at(self.path, format!("{what}: {}", errno.desc()), remedy)
     }
-}
-
-/// A file under its unfinished name, if it still has that: the name goes when
-/// this is dropped.
-struct Unfinished<'a> {
-    directory: &'a OwnedFd,
-    name: OsString,
-}
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        // Whether or not it goes: it says itself that it's no key.
-        let _ = unlinkat(
-            self.directory,
-            self.name.as_os_str(),
-            UnlinkatFlags::NoRemoveDir,
-        );
-    }
-}
-
-fn random_name() -> Option<String> {
-    let mut bytes = [0; 8];
-    aws_lc_rs::rand::fill(&mut bytes).ok()?;
-    Some(format!("{:016x}", u64::from_ne_bytes(bytes)))
 }
 
 #[cfg(test)]
@@ -465,16 +471,16 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_leaves_has_a_name_that_says_so() {
+    fn of_a_new_file_there_is_nothing_before_it_is_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("login1.pem");
+        let path = dir.path().join("key");
         let trust = trust();
         let place = Place::of(&path, &trust).unwrap();
-        std::mem::forget(place.write(b"half", 0o400, None).unwrap());
-        let left = names_in(dir.path());
-        assert!(left.iter().all(|name| is_unfinished(name)), "{left:?}");
-        assert!(!is_unfinished(OsStr::new("login1.pem")));
-        // It's in nobody's way.
-        create_new(&path, b"whole", 0o400, &trust).unwrap();
+        let nameless = place.nameless().expect("a file system that has such");
+        place.fill(&nameless, b"new", 0o400, None).unwrap();
+        assert!(names_in(dir.path()).is_empty());
+        place.link_nameless(&nameless).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(place.link_nameless(&nameless), Err(Errno::EEXIST));
     }
 }

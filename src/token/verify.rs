@@ -10,7 +10,7 @@ use std::path::Path;
 use super::compact::{BadMember, Claims, Compact, Header, Malformed};
 use crate::keys::Algorithm;
 use crate::keys::format::VerifyingKey;
-use crate::policy::Policy;
+use crate::policy::{Names, Policy};
 use crate::report::Problem;
 use crate::wire::{Code, Refusal, shorten};
 
@@ -93,6 +93,8 @@ pub struct Rules<'a> {
     pub leeway: u32,
     /// Whom issuing refuses a token by its name, uid or group is refused here.
     pub policy: &'a Policy,
+    /// What the policy's names mean, as far as that is known.
+    pub names: &'a Names,
 }
 
 /// A token that is genuine and valid.
@@ -136,7 +138,7 @@ pub fn verify(
         .into());
     }
     let claims = compact.typed_claims().map_err(Untrue::Member)?;
-    check_subject(&claims, rules.policy)?;
+    check_subject(&claims, rules)?;
     check_times(&claims, rules.leeway, now)?;
     Ok(Verified {
         claims,
@@ -158,13 +160,14 @@ fn check_header(header: &Header) -> Result<(), Untrue> {
 
 /// With valid identity claims Slurm 26.05 goes by these and not by `sun`: they
 /// have to speak of the same account.
-fn check_subject(claims: &Claims, policy: &Policy) -> Result<(), Rejected> {
+fn check_subject(claims: &Claims, rules: &Rules<'_>) -> Result<(), Rejected> {
     let other_name = claims.id.as_ref().is_some_and(|id| id.name != claims.sun);
     if other_name {
         return Err(Untrue::OtherIdentity.into());
     }
-    policy
-        .refuse_claimed(&claims.sun, claims.uid, claims.gid)
+    rules
+        .policy
+        .refuse_claimed(rules.names, &claims.sun, claims.uid, claims.gid)
         .map_err(Rejected::Subject)
 }
 

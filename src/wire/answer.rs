@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::Refusal;
 use crate::token::compact::Claims;
@@ -58,6 +60,20 @@ pub struct Standing {
     /// For which groups' members the caller may ask, where it is a delegate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub delegate_for_groups: Vec<String>,
+    /// The longest lifespan of a token that a delegate gets for another, in
+    /// seconds, where it's capped: what the other may have bounds it, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegate_max_lifespan: Option<u32>,
+    /// So many tokens for others a delegate may ask for in a minute...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegate_tokens_per_minute: Option<u32>,
+    /// ...and so many at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegate_burst: Option<u32>,
+    /// How long after the first token of a session a refreshed one may end, in
+    /// seconds. Earlier daemons don't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_session: Option<u32>,
     /// The key that signs for the caller.
     pub kid: String,
 }
@@ -82,4 +98,41 @@ pub struct Verified {
 pub struct Pong {
     /// The daemon's release.
     pub version: String,
+}
+
+/// An answer as this release reads it, and all that the daemon said: a newer
+/// one says more, and has words that this release doesn't know.
+#[derive(Debug)]
+pub struct Whole<T> {
+    /// What this release knows.
+    pub known: T,
+    /// What came.
+    pub all: Value,
+}
+
+impl<'de, T: for<'a> Deserialize<'a>> Deserialize<'de> for Whole<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let all = Value::deserialize(deserializer)?;
+        let known = T::deserialize(&all).map_err(D::Error::custom)?;
+        Ok(Self { known, all })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Code, parse_answer};
+
+    #[test]
+    fn what_a_newer_daemon_says_is_kept_beside_what_is_known_of_it() {
+        let line = br#"{"v":1,"ok":{"user":"alice","uid":1001,"allowed":false,"refusal":
+            {"code":"too_early","message":"m","help":"h"},"rule":"none","default_lifespan":0,
+            "max_lifespan":0,"kid":"k","colour":"blue"}}"#;
+        let answer: Whole<Standing> = parse_answer(line).unwrap().unwrap();
+        assert_eq!(answer.known.refusal.unwrap().code, Code::Unknown);
+        assert_eq!(answer.all["refusal"]["code"], "too_early");
+        assert_eq!(answer.all["colour"], "blue");
+        let other = br#"{"v":1,"ok":{"user":"alice"}}"#;
+        assert!(parse_answer::<Whole<Standing>>(other).is_err());
+    }
 }

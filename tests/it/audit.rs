@@ -215,7 +215,7 @@ impl Log {
     }
 
     /// Binds it, whatever was there.
-    fn bind(&self) -> UnixDatagram {
+    pub fn bind(&self) -> UnixDatagram {
         let _ = fs::remove_file(self.path());
         let socket = UnixDatagram::bind(self.path()).unwrap();
         fs::set_permissions(self.path(), Permissions::from_mode(0o666)).unwrap();
@@ -232,7 +232,7 @@ impl Log {
 }
 
 /// Sends to a log until it takes no more.
-fn fill(log: &Log) {
+pub fn fill(log: &Log) {
     let filler = UnixDatagram::unbound().unwrap();
     filler.set_nonblocking(true).unwrap();
     loop {
@@ -245,7 +245,7 @@ fn fill(log: &Log) {
 }
 
 /// Reads a log until a record of that daemon comes.
-fn next_record(log: &UnixDatagram) -> String {
+pub fn next_record(log: &UnixDatagram) -> String {
     let mut record = [0; 8192];
     loop {
         let size = log.recv(&mut record).unwrap();

@@ -6,8 +6,9 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::audit::{self, Log, next_record};
 use crate::node::{ALICE, BOB, Daemon, User, edit_accounts, generate_key, records, stdout, until};
 use crate::peer::code;
 
@@ -56,6 +57,83 @@ fn a_blocked_user_gets_no_token_and_others_do() {
     assert_eq!(code_for(&daemon, ALICE.uid), "ok");
 }
 
+/// The records of a daemon from here to that of a block, and it.
+fn records_until_block(mut next: impl FnMut() -> String) -> Vec<String> {
+    let mut all = Vec::new();
+    while !all
+        .last()
+        .is_some_and(|record: &String| record.contains(": op=block "))
+    {
+        all.push(next());
+    }
+    all
+}
+
+#[test]
+fn who_is_blocked_while_its_token_waits_for_the_log_gets_none_and_no_record_says_so() {
+    let log = Log::of("blocked-log");
+    let socket = log.bind();
+    let daemon = log.daemon("blocked-log", "");
+    audit::fill(&log);
+    let mut alice = daemon.peer(ALICE.uid);
+    let asks = thread::spawn(move || {
+        loop {
+            alice.say(format!("{ISSUE}\n"));
+            let code = alice.hear_code().unwrap();
+            // The log was full for longer than a token waits for it.
+            if code != "audit_unavailable" {
+                break code;
+            }
+        }
+    });
+    until("a token to wait", || {
+        let metrics = daemon.ask(r#"{"v":1,"op":"metrics"}"#).to_string();
+        !metrics.contains("slurm_tokend_audit_waits_total 0")
+    });
+    let mut root = daemon.peer(0);
+    root.say("{\"v\":1,\"op\":\"block\",\"user\":\"alice\"}\n");
+    until("the block", || {
+        daemon.ask_as(ALICE.uid, WHOAMI)["ok"]["allowed"] == false
+    });
+    let records = records_until_block(|| next_record(&socket));
+    assert_eq!(asks.join().unwrap(), "blocked");
+    assert_eq!(root.hear_code().as_deref(), Some("ok"));
+    let granted = records.iter().filter(|r| r.contains(" result=granted "));
+    assert_eq!(granted.count(), 0, "{records:?}");
+}
+
+#[test]
+fn who_is_blocked_while_its_token_waits_for_its_turn_gets_none() {
+    let key = generate_key("RS256", "blocked-turn.pem");
+    let limits = "[limits]\nburst = 10000\nconnections_per_user = 300\n";
+    let daemon = Daemon::with("blocked-turn", "RS256", &key, "", limits);
+    let mut alice: Vec<_> = (0..300).map(|_| daemon.peer(ALICE.uid)).collect();
+    for peer in &mut alice {
+        peer.say(format!("{ISSUE}\n"));
+    }
+    stdout(daemon.tokenctl(&["block", "alice"]));
+    let codes: Vec<_> = alice
+        .iter_mut()
+        .map(|peer| peer.hear_code().unwrap())
+        .collect();
+    assert!(codes.iter().any(|code| code == "blocked"), "{codes:?}");
+    assert!(codes.iter().all(|code| code == "ok" || code == "blocked"));
+    // Whatever was granted was granted before the block.
+    let is_granted = |record: &String| record.contains(" result=granted ");
+    let granted = codes.iter().filter(|code| *code == "ok").count();
+    until("the records", || {
+        let records = records(&daemon);
+        let is_blocked = records.iter().any(|record| record.contains(": op=block "));
+        is_blocked && records.iter().filter(|r| is_granted(r)).count() == granted
+    });
+    let records = records(&daemon);
+    let block = records
+        .iter()
+        .rposition(|r| r.contains(": op=block "))
+        .unwrap();
+    assert!(!records[block..].iter().any(is_granted), "{records:?}");
+}
+
 #[test]
 fn no_service_gets_a_token_for_a_blocked_user_and_a_blocked_service_gets_none() {
     let daemon = daemon("blocked-service", DELEGATE);
@@ -69,8 +147,11 @@ fn no_service_gets_a_token_for_a_blocked_user_and_a_blocked_service_gets_none() 
         (portal("alice"), portal("bob")),
         ("blocked".into(), "ok".into())
     );
+    let may_ask_for = || daemon.ask_as(PORTAL, WHOAMI)["ok"]["delegate_for_groups"].clone();
+    assert_eq!(may_ask_for(), json!(["hpcusers"]));
     stdout(daemon.tokenctl(&["block", "portal"]));
     assert_eq!(portal("bob"), "blocked");
+    assert_eq!(may_ask_for(), Value::Null);
 }
 
 #[test]

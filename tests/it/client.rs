@@ -29,7 +29,8 @@ const CLIENT: &str = env!("CARGO_BIN_EXE_slurm-token");
 /// A daemon that lets the portal ask for users.
 static DAEMON: LazyLock<Daemon> = LazyLock::new(|| {
     let key = generate_key("HS256", "client.key");
-    let tables = "[[policy.delegate]]\ncaller = \"portal\"\nfor_groups = [\"hpcusers\"]";
+    let tables = "[[policy.delegate]]\ncaller = \"portal\"\nfor_groups = [\"hpcusers\"]\n\
+                  max_lifespan = \"2h\"\ntokens_per_minute = 500\nburst = 50\n";
     Daemon::with("client", "HS256", &key, "", tables)
 });
 
@@ -110,18 +111,25 @@ fn whoami_says_what_the_policy_gives() {
          token        yes\n\
          lifespan     30m unless you say otherwise, at most 12h\n\
          decided by   default\n\
+         refreshed    until 7d after the first token\n\
          signed by    client"
     );
     let portal = DAEMON.client(&PORTAL, &["whoami"]);
     assert!(portal.contains("\ntoken        no: "), "{portal}");
     assert!(
-        portal.contains("\nmay ask for  members of hpcusers\n"),
+        portal.contains(
+            "\nmay ask for  members of hpcusers\n\
+             \x20            for 2h at most\n\
+             \x20            500 tokens a minute at most, 50 of them at once\n"
+        ),
         "{portal}"
     );
     let json: Value =
         serde_json::from_str(&DAEMON.client(&ALICE, &["whoami", "--format=json"])).unwrap();
     assert_eq!(json["user"], "alice");
     assert_eq!(json["max_lifespan"], 43200);
+    assert_eq!(json["max_session"], 604_800);
+    assert_eq!(json["delegate_burst"], Value::Null);
 }
 
 // What it asks for.

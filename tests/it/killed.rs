@@ -1,8 +1,10 @@
 //! A command that makes or replaces a file may be killed at each of its system
-//! calls: keys stay their owner's alone, files whole, and sets keep their keys.
+//! calls, or find the disk full: keys stay their owner's alone, files whole, and
+//! sets keep their keys. Who runs it again finds nothing left of the first time.
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -10,17 +12,32 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
 
-/// What changes files, their modes and their names: between two of these calls
-/// nobody sees a difference.
-const CALLS: [&str; 6] = ["write", "fchmod", "fsync", "linkat", "renameat", "unlinkat"];
+use slurm_tokend::keys::Kid;
+use slurm_tokend::state::{LatestExp, StateDir};
+
+use crate::jwt::Jwt;
+use crate::kill::Change;
+use crate::node::{Daemon, generate_key, stdout};
 
 /// Commands that make or replace a file; the last of each is made.
-const COMMANDS: [&str; 5] = [
+const COMMANDS: [&str; 6] = [
+    "key generate --out keys/new.pem",
     "key generate --alg HS256 --out keys/new.key",
     "key jwk keys/a.pem --private --out keys/new.jwk",
     "jwks build --kid-from-name keys/a.pem keys/b.pem --out set.json",
     "jwks build --kid-from-name keys/b.pem --out jwks.d/b.json",
     "jwks merge jwks.d --out set.json",
+];
+
+/// Where there is no /proc, a file can't be given its name afterwards: as where
+/// the file system has no files without names.
+const WITHOUT_PROC: [&str; 6] = [
+    "unshare",
+    "--mount",
+    "sh",
+    "-ec",
+    "mount -t tmpfs none /proc; exec \"$@\"",
+    "sh",
 ];
 
 /// A directory with two keys, of which `a` is in use: the set has it.
@@ -66,14 +83,6 @@ impl Site {
         command.output().unwrap()
     }
 
-    /// Runs a command and kills it at the n-th call of a kind, before the call
-    /// is made. False says that it made fewer.
-    fn killed_at(&self, args: &str, call: &str, number: usize) -> bool {
-        let inject = format!("inject={call}:error=EINTR:signal=KILL:when={number}");
-        let output = self.run(&["strace", "-qq", "-o", "/dev/null", "-e", &inject], args);
-        output.status.code().is_none()
-    }
-
     /// Takes away what the commands make, and what kills have left.
     fn begin_again(&self) {
         let [first, set] = [FIRST, "set.json"].map(|name| self.0.path().join(name));
@@ -89,6 +98,18 @@ impl Site {
         }
     }
 
+    /// What was left under an unfinished name.
+    fn unfinished(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for directory in ["keys", "jwks.d", "."] {
+            for entry in fs::read_dir(self.0.path().join(directory)).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                left.extend(name.starts_with('.').then_some(name));
+            }
+        }
+        left
+    }
+
     /// Whatever happened: nobody else reads a key, each file under its own name
     /// is whole, and the set has the key in use.
     fn is_sound(&self, after: &str) {
@@ -97,6 +118,10 @@ impl Site {
             let mode = fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o077, 0, "{after}: {}", path.display());
             match path.file_name().unwrap().to_str().unwrap() {
+                "new.pem" => {
+                    let pem = fs::read_to_string(&path).unwrap();
+                    assert!(pem.ends_with("-----END PRIVATE KEY-----\n"), "{after}");
+                }
                 "new.key" => assert_eq!(fs::read(&path).unwrap().len(), 32, "{after}"),
                 "new.jwk" => assert!(json(&path)["qi"].is_string(), "{after}"),
                 _ => {}
@@ -125,16 +150,17 @@ fn json(path: &Path) -> Value {
 #[test]
 fn a_command_may_be_killed_anywhere_and_be_run_again() {
     let site = Site::new();
-    let mut kills = 0;
     for args in COMMANDS {
-        for call in CALLS {
-            for number in 1.. {
+        for through in [&[], &WITHOUT_PROC[..]] {
+            let run = |strace: &[&str]| site.run(&[through, strace].concat(), args);
+            site.begin_again();
+            let changes = Change::all(run);
+            assert!(changes.len() >= 4, "{changes:?}");
+            for change in changes {
                 site.begin_again();
-                if !site.killed_at(args, call, number) {
-                    break;
-                }
-                kills += 1;
-                let after = format!("{args}, killed at {call} {number}");
+                let killed = change.prevent(run);
+                let after = format!("{args}, killed at {}", change.told);
+                assert_eq!(killed.status.code(), None, "{after}");
                 site.is_sound(&after);
                 // A key that got its name just before stays as it is.
                 let again = site.run(&[], args);
@@ -144,19 +170,24 @@ fn a_command_may_be_killed_anywhere_and_be_run_again() {
                     "{after}: {words}"
                 );
                 site.is_sound(&after);
+                assert_eq!(site.unfinished(), [""; 0], "{after}");
+                let lint = site.run(&[], "jwks lint set.json");
+                assert_eq!(lint.status.code(), Some(0), "{after}");
             }
         }
     }
-    assert!(kills >= 25, "only {kills} kills");
 }
 
 #[test]
 fn no_sequence_of_commands_killed_anywhere_leaves_a_key_to_others_or_half_a_file() {
     let site = Site::new();
+    let changes = COMMANDS.map(|args| {
+        site.begin_again();
+        Change::all(|strace| site.run(strace, args))
+    });
     let stroke = (
         prop::sample::select(&COMMANDS[..]),
-        prop::sample::select(&CALLS[..]),
-        1..4_usize,
+        prop::sample::select(changes.concat()),
     );
     let mut runner = TestRunner::new(Config {
         cases: 24,
@@ -167,11 +198,109 @@ fn no_sequence_of_commands_killed_anywhere_leaves_a_key_to_others_or_half_a_file
     runner
         .run(&strokes, |strokes| {
             site.begin_again();
-            for (args, call, number) in strokes {
-                site.killed_at(args, call, number);
-                site.is_sound(&format!("{args}, killed at {call} {number}"));
+            for (args, change) in strokes {
+                change.prevent(|strace| site.run(strace, args));
+                site.is_sound(&format!("{args}, killed at {}", change.told));
             }
             Ok(())
         })
         .unwrap();
+}
+
+#[test]
+fn a_full_disk_leaves_everything_as_it_was_and_room_lets_the_command_go_on() {
+    for args in COMMANDS {
+        let site = Site::new();
+        site.begin_again();
+        let disk = site.0.path().join("disk");
+        fs::create_dir(&disk).unwrap();
+        let on_disk = |script: &str| {
+            let ctl = env!("CARGO_BIN_EXE_slurm-tokenctl");
+            let place = disk.to_str().unwrap();
+            let fill = "mount -t tmpfs -o size=256k,mode=0755 none \"$1\"; cp -a keys jwks.d *.json \
+                        \"$1\"; cd \"$1\"; head -c 1M /dev/zero >fill 2>/dev/null || :; ";
+            let mut sh = Command::new("unshare");
+            sh.args([
+                "--mount",
+                "sh",
+                "-ec",
+                &format!("{fill}{script}"),
+                "sh",
+                place,
+            ])
+            .arg(format!("{ctl} {args}"))
+            .current_dir(site.0.path());
+            sh.output().unwrap()
+        };
+        let state = "all() { find . -type f ! -name fill -exec sha256sum {} + | sort; }";
+        let output = on_disk(&format!(
+            "{state}; all >/dev/shm/before.$$; $2 && exit 9; all | cmp - /dev/shm/before.$$; \
+             rm fill /dev/shm/before.$$; $2"
+        ));
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args}: {words}");
+        assert!(
+            words.contains("check space and quota: df "),
+            "{args}: {words}"
+        );
+    }
+}
+
+#[test]
+fn no_token_leaves_before_its_records_wherever_its_signing_is_killed() {
+    let key = generate_key("RS256", "killed-sign.pem");
+    Daemon::configure("killed-sign", "RS256", &key, "", "");
+    let configuration = Daemon::configuration_of("killed-sign");
+    let sign = |strace: &[&str]| {
+        let words = [strace, &["slurm-tokenctl", "token", "sign", "--sun=alice"]].concat();
+        let mut sign = Command::new(words[0]);
+        sign.args(&words[1..]).arg("--config").arg(&configuration);
+        sign.output().unwrap()
+    };
+    let state = Path::new("/var/lib/slurm-tokend-killed-sign");
+    // The first token of a node, and a later one, when less was on record.
+    for lesser in [None, Some(1000)] {
+        let begin = || {
+            let _ = fs::remove_dir_all(state);
+            if let Some(exp) = lesser {
+                fs::create_dir(state).unwrap();
+                chown(state, Some(501), Some(501)).unwrap();
+                fs::set_permissions(state, Permissions::from_mode(0o700)).unwrap();
+                let state = StateDir::open(state).unwrap();
+                state.raise_latest_exp(&kid(&key), exp, 0).unwrap();
+            }
+        };
+        begin();
+        for change in Change::all(sign) {
+            begin();
+            let killed = change.prevent(sign);
+            assert_eq!(killed.status.code(), None, "{}", change.told);
+            assert!(killed.stdout.is_empty(), "{}", change.told);
+            let token = sign(&[]);
+            let words = String::from_utf8_lossy(&token.stderr);
+            assert!(token.status.success(), "{}: {words}", change.told);
+            let token = Jwt::read(String::from_utf8(token.stdout).unwrap().trim_end());
+            let LatestExp::Until(until) = StateDir::open(state).unwrap().latest_exp(&kid(&key))
+            else {
+                panic!("{}: nobody knows", change.told);
+            };
+            assert!(token.claims["exp"].as_u64().unwrap() <= until);
+            let mut left: Vec<_> = fs::read_dir(state).unwrap().collect();
+            left.extend(fs::read_dir("/var/lib").unwrap());
+            let names = left.into_iter().map(|entry| entry.unwrap().file_name());
+            let names: Vec<_> = names.filter(|name| is_unfinished(name)).collect();
+            assert_eq!(names, [""; 0], "{}", change.told);
+        }
+    }
+}
+
+fn is_unfinished(name: &OsStr) -> bool {
+    let name = name.to_str().unwrap();
+    name.starts_with('.') && (name.contains("expiry") || name.contains("killed-sign"))
+}
+
+fn kid(key: &Path) -> Kid {
+    let mut ctl = Command::new("slurm-tokenctl");
+    let kid = stdout(ctl.args(["key", "kid"]).arg(key).output().unwrap());
+    Kid::new(kid.trim_end()).unwrap()
 }

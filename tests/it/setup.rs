@@ -170,3 +170,40 @@ fn a_shared_secret_is_never_made_by_it() {
     );
     assert!(words.contains("copy slurmctld's jwt_key"), "{words}");
 }
+
+#[test]
+fn it_may_be_killed_anywhere_and_be_run_again() {
+    told(
+        r#"calls=openat,write,fchmod,fchown,link,linkat,renameat,unlinkat,mkdir,mkdirat
+        strace -qq -o /tmp/trace -e signal=none -e trace=$calls slurm-tokenctl setup --yes >/dev/null
+        changes=$(awk -F'(' '{ n[$1]++ }
+            ($1 != "openat" || /O_CREAT|O_TMPFILE/) && !/^write\([12],/ { print $1 ":" n[$1] }' /tmp/trace)
+        [ $(wc -w <<<"$changes") -ge 10 ]
+        sound() { # What is there is whole, and nobody else's.
+            for key in $(find /etc/slurm/token-keys -type f 2>/dev/null); do
+                openssl pkey -noout -check -in $key >/dev/null
+                [ $(stat -c %U:%a $key) = root:400 ]
+            done
+            for set in $(find /etc/slurm/jwks.d -type f 2>/dev/null); do
+                slurm-tokenctl jwks lint $set >/dev/null
+            done
+            [ ! -e /etc/slurm/slurm-tokend.toml ] ||
+                cmp /etc/slurm/slurm-tokend.toml etc/slurm-tokend.toml
+        }
+        for change in $changes; do
+            call=${change%:*} number=${change#*:} status=0
+            rm -rf /etc/slurm/*
+            strace -qq -o /dev/null -e trace=$call \
+                -e inject=$call:error=EINTR:signal=KILL:when=$number \
+                slurm-tokenctl setup --yes >/dev/null 2>&1 || status=$?
+            [ $status = 137 ]
+            sound
+            slurm-tokenctl setup --yes >/dev/null
+            sound
+            slurm-tokend --check
+            kid=$(slurm-tokenctl key kid /etc/slurm/token-keys/login1.pem)
+            wanted="jwks.d/$kid.json slurm-tokend.toml token-keys/login1.pem"
+            [ "$(find /etc/slurm -type f -printf '%P\n' | sort | xargs)" = "$wanted" ]
+        done"#,
+    );
+}

@@ -455,10 +455,19 @@ fn the_command_that_decrypts_a_key_makes_one_that_is_accepted() {
 }
 
 #[test]
-fn a_key_that_is_not_there_is_named() {
+fn a_key_that_is_not_there_is_named_with_the_command_that_makes_one() {
     let site = Site::new("starting-no-file");
     fs::remove_file(site.key()).unwrap();
-    site.refusal().one(&site.key(), "no such file");
+    let remedy = site.refusal().one(&site.key(), "no such file");
+    assert!(remedy.contains("slurm-tokenctl setup"), "{remedy}");
+    // Where systemd passes copies of the keys that are there.
+    let nothing = credentials(&site, &[]);
+    let mut daemon = Daemon::command(site.name);
+    daemon.env("CREDENTIALS_DIRECTORY", nothing);
+    let remedy = site
+        .refusal_of(&mut daemon)
+        .one(&site.key(), "systemd passed no copy");
+    assert!(remedy.contains("slurm-tokenctl setup"), "{remedy}");
 }
 
 #[test]

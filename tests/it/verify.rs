@@ -375,6 +375,8 @@ fn whom_no_token_may_name_is_refused_though_the_signature_is_good() {
     assert_refused(&verify(daemon, &token), "privileged_user", "root");
     for changes in [
         json!({"uid": 0}),
+        // SlurmUser's, which no configuration says.
+        json!({"uid": 64030}),
         json!({"uid": 65534}),
         json!({"uid": 4_294_967_295_u32}),
         json!({"gid": 0}),

@@ -1,5 +1,5 @@
-//! systemd hears that the daemon lives as long as all of it serves. Here the
-//! test is systemd: it listens where the daemon reports.
+//! systemd hears that the daemon lives as long as all of it serves, and how it
+//! stands. Here the test is systemd: it listens where the daemon reports.
 
 use std::fs;
 use std::io;
@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::ptrace;
+use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
@@ -120,4 +121,38 @@ fn systemd_is_not_told_so_while_a_signer_hangs() {
 #[test]
 fn systemd_is_not_told_so_while_the_runtime_hangs() {
     Watched::start("runtime-hangs", "HS256").is_found_dead_without("runtime", "the runtime");
+}
+
+#[test]
+fn the_status_tells_of_a_refused_reload_until_one_is_taken() {
+    let watched = Watched::start("status-reload", "HS256");
+    let status_after_a_reload = || {
+        watched.daemon.signal(Signal::SIGHUP);
+        let mut status = String::new();
+        until("the daemon to be ready again", || {
+            let reported = watched.reported();
+            let ready = reported.iter().find(|said| said.contains("READY=1"));
+            ready.is_some_and(|said| {
+                status.clone_from(said);
+                true
+            })
+        });
+        status
+    };
+    watched.reported();
+    let file = Daemon::configuration_of("status-reload");
+    let sound = fs::read_to_string(&file).unwrap();
+
+    fs::write(&file, format!("{sound}[limits]\nburts = 7\n")).unwrap();
+    let status = status_after_a_reload();
+    assert!(
+        status.contains("STATUS=signing HS256 with kid status-reload; not reloaded: ")
+            && status.contains("burts"),
+        "{status}"
+    );
+
+    fs::write(&file, sound).unwrap();
+    let status = status_after_a_reload();
+    let last = status.lines().last();
+    assert_eq!(last, Some("STATUS=signing HS256 with kid status-reload"));
 }

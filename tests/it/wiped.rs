@@ -1,5 +1,6 @@
 //! Keys are nowhere but in their files: not in the memory of a command that has
-//! used one, not in its arguments, its environment or its words.
+//! used one, not in its arguments, its environment or its words. Nor is a token
+//! left in the daemon that a request brought or an answer took away.
 //!
 //! A command's words wait in a pipe that nobody reads; meanwhile we look.
 
@@ -16,7 +17,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 use serde_json::Value;
 
-use crate::node::{install, stdout, until};
+use crate::node::{ALICE, Daemon, generate_key, install, stdout, until};
+use crate::peer::code;
 
 const PLACE: &str = "/etc/slurm/wiped";
 
@@ -212,6 +214,45 @@ fn what_made_a_key_does_not_keep_it() {
     let secret = ctl("key generate --alg HS256 --out made.key");
     let secret = while_it_waits(secret, Words::Explanations, "");
     assert_clean("HS256", &secret, &[fs::read(place("made.key")).unwrap()]);
+}
+
+/// Whatever the daemon makes of it, and over however many reads it comes.
+#[test]
+fn the_daemon_keeps_no_token_that_came_or_went() {
+    let key = generate_key("HS256", "wiped.key");
+    let daemon = Daemon::start("wiped", "HS256", &key);
+    let mut alice = daemon.peer(ALICE.uid);
+    let mut ask = |line: String| {
+        alice.say(line);
+        alice.hear().unwrap()
+    };
+    let mut signatures = Vec::new();
+    for number in 0..8 {
+        let issued = ask("{\"v\":1,\"op\":\"issue\"}\n".to_owned());
+        let token = issued["ok"]["token"].as_str().unwrap();
+        signatures.push(token.rsplit_once('.').unwrap().1.as_bytes().to_vec());
+        let spaces = " ".repeat(number * 200);
+        for (request, expected) in [
+            (format!(r#""op":"verify",{spaces}"token":"{token}""#), "ok"),
+            (format!(r#""op":"refresh","token":"{token}"{spaces}"#), "ok"),
+            (
+                format!(r#""op":"ping",{spaces}"token":"{token}""#),
+                "malformed_request",
+            ),
+            (
+                format!(r#""op":"verify","token":"{token}{token}""#),
+                "token_invalid",
+            ),
+        ] {
+            let answer = ask(format!("{{\"v\":1,{request}}}\n"));
+            assert_eq!(code(&answer), expected, "{answer}");
+        }
+    }
+    let mut unfinished = daemon.peer(ALICE.uid);
+    unfinished.say([br#"{"v":1,"token":""#, &*signatures[0]].concat());
+    drop(unfinished);
+    assert_eq!(code(&ask("{\"v\":1,\"op\":\"ping\"}\n".to_owned())), "ok");
+    assert_clean("the daemon", &all_of(daemon.pid()), &signatures);
 }
 
 #[test]

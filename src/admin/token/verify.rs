@@ -15,6 +15,7 @@ use crate::keys::file::{Trust, read_key};
 use crate::keys::format::{VerifyingKey, signing_key};
 use crate::keys::public::read_public_half;
 use crate::keys::{Algorithm, Kid};
+use crate::policy::Names;
 use crate::report::Problem;
 use crate::token::compact::{Claims, Compact};
 use crate::token::moment::{Away, Utc};
@@ -68,11 +69,14 @@ struct Report<'a> {
 impl Verify {
     pub(in crate::admin) fn run(self, slurm_user: &str, trust: &Trust) -> Result<(), Failure> {
         let site = Site::read(self.config.as_deref(), slurm_user)?;
-        let mut policy = site.config.policy.clone();
-        policy.slurm_uid = site.slurm_uid()?;
+        let names = Names {
+            slurm_uid: site.slurm_uid()?,
+            ..Names::default()
+        };
         let rules = Rules {
             leeway: self.leeway,
-            policy: &policy,
+            policy: &site.config.policy,
+            names: &names,
         };
         let keys = match &self.key {
             Some(_) => None,

@@ -95,6 +95,7 @@ fn judged(token: &str, keys: &[&SigningKey], leeway: u32, now: u64) -> Result<Ve
     let rules = Rules {
         leeway,
         policy: &policy,
+        names: &Names::default(),
     };
     verify(token.as_bytes(), &ring(keys), &rules, now)
 }
@@ -388,6 +389,33 @@ fn whom_issuing_refuses_by_uid_or_group_is_refused_whatever_the_name() {
 }
 
 #[test]
+fn whom_the_policy_names_is_refused_by_the_uid_of_that_name() {
+    let key = hmac(7, "k");
+    let policy = Policy {
+        slurm_uid: None,
+        ..policy()
+    };
+    let names = Names {
+        slurm_uid: Some(64_031),
+        users: [("mallory".into(), 2666)].into(),
+        ..Names::default()
+    };
+    let rules = Rules {
+        leeway: 0,
+        policy: &policy,
+        names: &names,
+    };
+    let code_of = |uid: u32| {
+        let token = token(&key, &json!({}), &json!({ "uid": uid }));
+        let verified = verify(token.as_bytes(), &ring(&[&key]), &rules, NOW);
+        verified.err().map(|rejected| rejected.code())
+    };
+    assert_eq!(code_of(64_031), Some(Code::PrivilegedUser));
+    assert_eq!(code_of(2666), Some(Code::NotAllowed));
+    assert_eq!(code_of(2001), None);
+}
+
+#[test]
 fn privileged_users_pass_where_the_policy_lists_them() {
     let key = hmac(7, "k");
     let mut policy = policy();
@@ -395,6 +423,7 @@ fn privileged_users_pass_where_the_policy_lists_them() {
     let rules = Rules {
         leeway: 0,
         policy: &policy,
+        names: &Names::default(),
     };
     let of = |changes: &Value| {
         let token = token(&key, &json!({}), changes);
@@ -468,6 +497,7 @@ fn no_token_that_differs_in_any_byte_is_accepted() {
     let rules = Rules {
         leeway: 0,
         policy: &policy,
+        names: &Names::default(),
     };
     let keys = ring(&[&key]);
     let good = token(&key, &json!({}), &json!({})).into_bytes();
