@@ -210,11 +210,10 @@ fn ended(status: std::io::Result<ExitStatus>) -> Result<(), Problem> {
 fn stop_on_signals(place: Arc<Mutex<Place>>) -> Result<(), Problem> {
     let mut stops = signals::take(&[Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM])?;
     let wait = move || {
-        for _ in stops.forever() {
-            // Who has the place is not about to write to it.
-            held(&place).leave();
-            std::process::exit(0);
-        }
+        let _ = stops.forever().next();
+        // Who has the place is not about to write to it.
+        held(&place).leave();
+        std::process::exit(0);
     };
     thread::Builder::new()
         .spawn(wait)

@@ -3,7 +3,7 @@ use crate::clock::settable;
 
 /// A keeper of a token for an hour, whose clock can be set, and which hears
 /// every tenth of a second that somebody set it: ECANCELED is what the kernel
-/// says then to who waits as it does (timerfd_create(2)).
+/// says then to who waits as it does (`timerfd_create(2)`).
 struct Clocked {
     keeper: Keeper,
     clock: PathBuf,

@@ -88,7 +88,7 @@ fn a_signal_while_the_command_runs_ends_the_keeper_and_leaves_the_command() {
     let says = |words: &str| {
         until(words, || {
             fs::read_to_string(&seen).is_ok_and(|s| s == words)
-        })
+        });
     };
     says("began\n");
     keeper.signal(Signal::SIGTERM);
