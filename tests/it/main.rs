@@ -23,6 +23,7 @@ mod documents;
 mod forge;
 mod frames;
 mod hostile;
+mod http;
 mod identity;
 mod inspect;
 mod interop;
