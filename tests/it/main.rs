@@ -12,6 +12,7 @@ mod administration;
 mod audit;
 mod blocking;
 mod client;
+mod clock;
 mod completions;
 mod consoles;
 mod crowd;
