@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::account;
+use crate::account::{self, GroupNames};
 use crate::client;
 use crate::keys::file::Trust;
 use crate::report::{Problem, Problems};
@@ -153,7 +153,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
 /// The uid of `SlurmUser`, if this machine has that account. Where it hasn't,
 /// nothing of `SlurmUser`'s is trusted.
 fn slurm_uid(name: &str) -> Result<Option<u32>, Problem> {
-    match account::by_name(name, false) {
+    match account::by_name(name, GroupNames::Unneeded) {
         Ok(account) => Ok(account.map(|account| account.uid)),
         Err(errno) => Err(Problem::new(
             name,
