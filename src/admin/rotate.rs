@@ -92,7 +92,17 @@ enum Verb {
         /// Yes: every token of this node's present keys dies
         #[arg(long, required = true)]
         compromised: bool,
+        #[command(flatten)]
+        restart: Restart,
     },
+}
+
+#[derive(Args)]
+struct Restart {
+    /// Leave the daemon alone: it signs with the key that it has until somebody
+    /// restarts it
+    #[arg(long)]
+    no_restart: bool,
 }
 
 #[derive(Args)]
@@ -108,6 +118,8 @@ struct Activate {
     /// Yes, Slurm accepts the key of this kid
     #[arg(long, value_name = "KID", conflicts_with = "check")]
     confirm: Option<String>,
+    #[command(flatten)]
+    restart: Restart,
 }
 
 pub(super) fn run(rotate: &Rotate) -> Result<(), Failure> {
@@ -124,7 +136,10 @@ pub(super) fn run(rotate: &Rotate) -> Result<(), Failure> {
             kid,
             tokens_may_die,
         } => retire(&node, kid.as_ref(), *tokens_may_die),
-        Verb::Now { compromised: _ } => replace_compromised(&node),
+        Verb::Now {
+            compromised: _,
+            restart,
+        } => replace_compromised(&node, restart),
     }
 }
 
@@ -171,6 +186,12 @@ fn standing(node: &Node) -> Standing {
             .next
             .as_ref()
             .map(|next| key(next.key.kid(), &next.file, next.published)),
+        others: node
+            .others
+            .iter()
+            .filter(|other| other.key.algorithm() == Algorithm::Rs256)
+            .map(|other| key(other.key.kid(), &other.file, other.published))
+            .collect(),
         old: node.old.iter().map(old).collect(),
     }
 }
@@ -191,24 +212,28 @@ fn status(node: &Node, rotate: &Rotate, json: bool) -> Result<(), Failure> {
         let told = serde_json::json!({ "keys": standing, "todo": steps });
         return Ok(print(&format!("{told}\n"))?);
     }
-    let published = |key: &Key| match (standing.algorithm, key.published) {
+    let published = |algorithm, key: &Key| match (algorithm, key.published) {
         ("HS256", _) => "",
         (_, true) => ", published",
         (_, false) => ", NOT published",
     };
-    let Key { kid, file, .. } = &standing.current;
+    let line = |word, algorithm, key: &Key| {
+        let published = published(algorithm, key);
+        format!("{word}  {}  {}{published}", key.kid, key.file)
+    };
+    let kid = &standing.current.kid;
     let mut lines = vec![
-        format!("signs  {kid}  {file}{}", published(&standing.current)),
+        line("signs", standing.algorithm, &standing.current),
         match &standing.daemon_kid {
             Some(daemon) if daemon == kid => "daemon signs with it".to_owned(),
             Some(daemon) => format!("daemon signs with {daemon}"),
             None => "daemon does not answer".to_owned(),
         },
     ];
-    if let Some(next) = &standing.next {
-        let published = published(next);
-        lines.push(format!("next   {}  {}{published}", next.kid, next.file));
-    }
+    let next = standing.next.iter();
+    lines.extend(next.map(|next| line("next ", standing.algorithm, next)));
+    let others = standing.others.iter();
+    lines.extend(others.map(|other| line("rules", "RS256", other)));
     for old in &standing.old {
         let from = old.retire_from_words.as_deref().unwrap_or("nobody knows");
         lines.push(format!("old    {}  may go from: {from}", old.kid));
@@ -240,8 +265,12 @@ fn say_steps(steps: &[Step]) {
 fn prepare(node: &Node, rotate: &Rotate) -> Result<(), Failure> {
     let rs256 = node.config.signing.algorithm == Algorithm::Rs256;
     if rs256 {
-        store::make_directory(&node.jwks_dir, &node.own)?;
         publish(node, &node.key, &node.file)?;
+    }
+    for other in &node.others {
+        if other.key.algorithm() == Algorithm::Rs256 {
+            publish(node, &other.key, &other.file)?;
+        }
     }
     if let Some(next) = &node.next {
         let file = quoted(&next.file);
@@ -319,6 +348,7 @@ fn next_name(node: &Node, name: &str) -> Result<String, Problem> {
 
 /// Publishes the public half of a key on this node, unless that's done.
 fn publish(node: &Node, key: &SigningKey, file: &Path) -> Result<(), Problem> {
+    store::make_directory(&node.jwks_dir, &node.own)?;
     let set = JwkSet::of(&node::public_of(key, file)?, key.kid());
     let out = node.jwks_file(key.kid());
     match store::create_new(&out, set.to_json().as_bytes(), JWKS_MODE, &node.own) {
@@ -369,7 +399,7 @@ impl Activate {
             quoted(&node.file),
             node.key.kid()
         ));
-        service::take_up(&node.config, node.key.kid())?;
+        self.restart.take_up(&node)?;
         say_steps(&steps(&node, rotate, &standing(&node)));
         Ok(())
     }
@@ -379,7 +409,7 @@ impl Activate {
         let kid = node.key.kid();
         let missed = service::signs_with(&node.config).is_some_and(|with| with != kid.as_str());
         if missed || self.confirm.as_deref() == Some(kid.as_str()) {
-            return Ok(service::take_up(&node.config, kid)?);
+            return Ok(self.restart.take_up(node)?);
         }
         Err(Problem::at(
             &node.file,
@@ -444,6 +474,21 @@ impl Activate {
             "see which one is next: slurm-tokenctl rotate status",
         )
         .into())
+    }
+}
+
+impl Restart {
+    /// Sees to it that the daemon signs with the key that is there now.
+    fn take_up(&self, node: &Node) -> Result<(), Problem> {
+        if !self.no_restart {
+            return service::take_up(&node.config, node.key.kid());
+        }
+        say(format_args!(
+            "The daemon was left alone: it signs with {} once it's restarted: {}",
+            node.key.kid(),
+            service::restart_command(&node.config.path)
+        ));
+        Ok(())
     }
 }
 
@@ -538,6 +583,8 @@ fn retire(node: &Node, kid: Option<&Kid>, tokens_may_die: bool) -> Result<(), Fa
     {
         let what = if kid == node.key.kid() {
             "this key signs now"
+        } else if node.other_kids().any(|other| other == kid) {
+            "this key signs where a rule names it"
         } else {
             "no key of this name has signed here and is published still"
         };
@@ -628,7 +675,7 @@ fn take_from_controllers(node: &Node, gone: &[String]) -> Step {
 
 /// Whoever has the key has made tokens of their own: no record says until when
 /// they live, and nothing but slurmctld's forgetting the key ends them.
-fn replace_compromised(node: &Node) -> Result<(), Failure> {
+fn replace_compromised(node: &Node, restart: &Restart) -> Result<(), Failure> {
     let hs256 = node.key.algorithm() == Algorithm::Hs256;
     let (file, key) = match &node.scheme {
         Scheme::SameFile => {
@@ -656,7 +703,6 @@ fn replace_compromised(node: &Node) -> Result<(), Failure> {
         }
     };
     if !hs256 {
-        store::make_directory(&node.jwks_dir, &node.own)?;
         publish(node, &key, &file)?;
     }
     switch(node, &file, key.kid())?;
@@ -674,7 +720,7 @@ fn replace_compromised(node: &Node) -> Result<(), Failure> {
         say_steps(&[step]);
     }
     let node = Node::look(&node.config.path, &node.jwks_dir)?;
-    Ok(service::take_up(&node.config, node.key.kid())?)
+    Ok(restart.take_up(&node)?)
 }
 
 /// Removes every key of this node but the new one, public and private halves.
@@ -716,6 +762,15 @@ fn tell_who_dies(node: &Node, dead: &[String], new: &Kid) {
             LatestExp::NoRecord | LatestExp::Unknown(_) => String::new(),
         }
     ));
+    let others: Vec<_> = node.other_kids().map(Kid::as_str).collect();
+    if !others.is_empty() {
+        say(format_args!(
+            "The keys that rules name sign on: {}. If one of them may be in other hands too, name \
+             another key in its [[signing.other]], restart the daemon, and retire it: \
+             slurm-tokenctl rotate retire --tokens-may-die",
+            others.join(", ")
+        ));
+    }
 }
 
 #[cfg(test)]
