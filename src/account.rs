@@ -37,8 +37,30 @@ pub struct Account {
     pub groups: BTreeMap<u32, Option<String>>,
 }
 
-/// Looks up the account of a uid; `group_names` asks for its groups' names too.
-pub fn by_uid(uid: u32, group_names: bool) -> Result<Option<Account>, Errno> {
+/// Whether an account's groups are looked up by their names, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GroupNames {
+    /// They aren't.
+    Unneeded,
+    /// The name that each gid leads to.
+    AsTheyAre,
+    /// Only those that lead back to the gid: another group may have the same.
+    Unambiguous,
+}
+
+impl GroupNames {
+    /// For tokens that carry them, or don't.
+    pub const fn if_carried(carried: bool) -> Self {
+        if carried {
+            Self::AsTheyAre
+        } else {
+            Self::Unneeded
+        }
+    }
+}
+
+/// Looks up the account of a uid.
+pub fn by_uid(uid: u32, group_names: GroupNames) -> Result<Option<Account>, Errno> {
     match User::from_uid(Uid::from_raw(uid))? {
         // A name that leads to another uid would let one account speak for another.
         Some(user) if maps_back(&user)? => complete(user, group_names).map(Some),
@@ -48,7 +70,7 @@ pub fn by_uid(uid: u32, group_names: bool) -> Result<Option<Account>, Errno> {
 
 /// Looks up the account of a name. NSS must return exactly that name, and its
 /// uid must lead back to it.
-pub fn by_name(name: &str, group_names: bool) -> Result<Option<Account>, Errno> {
+pub fn by_name(name: &str, group_names: GroupNames) -> Result<Option<Account>, Errno> {
     let Some(named) = User::from_name(name)? else {
         return Ok(None);
     };
@@ -74,14 +96,19 @@ fn maps_back(user: &User) -> Result<bool, Errno> {
     Ok(User::from_name(&user.name)?.is_some_and(|u| u.uid == user.uid && u.name == user.name))
 }
 
-fn complete(user: User, group_names: bool) -> Result<Account, Errno> {
+fn complete(user: User, group_names: GroupNames) -> Result<Account, Errno> {
     let name = CString::new(user.name.as_bytes()).map_err(|_| Errno::EINVAL)?;
     let mut groups = BTreeMap::new();
     for gid in getgrouplist(&name, user.gid)? {
-        groups.insert(
-            gid.as_raw(),
-            if group_names { group_name(gid)? } else { None },
-        );
+        let name = match group_names {
+            GroupNames::Unneeded => None,
+            GroupNames::AsTheyAre => group_name(gid)?,
+            GroupNames::Unambiguous => match group_name(gid)? {
+                Some(name) if group(&name)? == Some(gid.as_raw()) => Some(name),
+                Some(_) | None => None,
+            },
+        };
+        groups.insert(gid.as_raw(), name);
     }
     Ok(Account {
         name: user.name,

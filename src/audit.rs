@@ -14,7 +14,7 @@ use nix::sys::socket::{MsgFlags, send};
 use syslog::{Facility, LogFormat, Logger, Severity};
 
 use crate::block::LONGEST_REASON;
-use crate::caller::Caller;
+use crate::caller::{Caller, Door};
 use crate::journal;
 use crate::policy::Ruling;
 use crate::wire::Code;
@@ -127,6 +127,9 @@ impl Event<'_> {
             to.text("user", user, MOST)?;
         }
         to.number("pid", u64::try_from(self.caller.pid).unwrap_or(0))?;
+        if self.caller.door == Door::Http {
+            to.word("door", "http")?;
+        }
         if let Some(target) = self.target {
             to.text("for", target, MOST)?;
         }
@@ -510,7 +513,11 @@ mod tests {
 
     fn refused<'a>(user: &'a str, target: &'a str) -> Event<'a> {
         Event {
-            caller: Caller { uid: 7, pid: 9 },
+            caller: Caller {
+                uid: 7,
+                pid: 9,
+                door: Door::Main,
+            },
             user: Some(user),
             operation: "issue",
             target: Some(target),

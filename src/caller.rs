@@ -12,15 +12,27 @@ pub struct Caller {
     pub uid: u32,
     /// Its pid, in our pid namespace; 0 when it has none there.
     pub pid: i32,
+    /// To which of our sockets.
+    pub door: Door,
+}
+
+/// Which of our sockets somebody connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// The main one: whoever connected asks for itself.
+    Main,
+    /// The one that speaks HTTP: it may be a proxy, which asks for others.
+    Http,
 }
 
 impl Caller {
-    /// Asks the kernel.
-    pub fn of(socket: &impl AsFd) -> Result<Self, Errno> {
+    /// Asks the kernel about the other end of a connection to this door.
+    pub fn of(socket: &impl AsFd, door: Door) -> Result<Self, Errno> {
         let credentials = getsockopt(socket, PeerCredentials)?;
         Ok(Self {
             uid: credentials.uid(),
             pid: credentials.pid(),
+            door,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The configuration file: its text becomes a checked [`Config`], or all its
 //! problems at once, each with its line.
 
+mod http;
 mod keys;
 mod known;
 mod reading;
@@ -10,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::http::Http;
 pub use self::known::{KEYS, Key};
 use self::reading::Reading;
 use crate::audit::Form;
@@ -48,6 +50,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where decisions are recorded.
     pub audit: Audit,
+    /// The HTTP door.
+    pub http: Http,
 }
 
 impl Config {
@@ -181,13 +185,20 @@ pub enum KeySource {
     Credential(String),
 }
 
+/// How many connections a door has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// In all.
+    pub connections: usize,
+    /// Of one uid. All uids without an account share one such quota.
+    pub connections_per_user: usize,
+}
+
 /// How much of everything: every bound that the daemon has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections in all.
-    pub connections: usize,
-    /// Connections of one uid. All uids without an account share one such quota.
-    pub connections_per_user: usize,
+    /// Connections of the main socket.
+    pub room: Room,
     /// Tokens for one uid.
     pub tokens: Rate,
     /// Verifications for one uid.
@@ -209,8 +220,10 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 12_000,
-            connections_per_user: 64,
+            room: Room {
+                connections: 12_000,
+                connections_per_user: 64,
+            },
             tokens: Rate {
                 per_minute: 600,
                 burst: 100,

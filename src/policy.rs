@@ -1,11 +1,15 @@
 //! Who may get what. Pure: everything it goes by is an argument.
 
+mod door;
 mod renewal;
+
+pub use self::renewal::is_past_half;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::account::{Account, BadName, NO_UID, OVERFLOW_UID, judge_name};
+use crate::caller::Door;
 use crate::keys::Kid;
 use crate::token::lifespan::{Asked, Lifespan};
 use crate::wire::{Code, Refusal};
@@ -34,6 +38,8 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// `[[policy.delegate]]`, in the file's order.
     pub delegates: Vec<Delegate>,
+    /// `http.proxies`: whose requests at the HTTP door are those of others.
+    pub proxies: Vec<String>,
     /// `token.default_lifespan`.
     pub default_lifespan: Lifespan,
     /// `token.max_lifespan`.
@@ -93,6 +99,8 @@ pub struct Delegate {
     pub max_lifespan: Option<Lifespan>,
     /// How often it may ask for others, apart from its own tokens.
     pub rate: Rate,
+    /// May it ask for others through the HTTP door.
+    pub http: bool,
 }
 
 /// What the names in a policy mean on this machine now.
@@ -228,8 +236,8 @@ pub enum Membership {
 }
 
 impl Policy {
-    /// Decides on a token: for the caller itself, or with `target` for that
-    /// account. The only maker of a [`Grant`].
+    /// Decides on a token that is asked for by the main socket: for the caller
+    /// itself, or with `target` for that account.
     pub fn decide(
         &self,
         names: &Names,
@@ -237,13 +245,42 @@ impl Policy {
         target: Option<&Account>,
         asked: Asked,
     ) -> Result<Grant, Refusal> {
+        self.decide_at(Door::Main, names, caller, target, asked)
+    }
+
+    /// The same for each door. With [`Self::decide_for_root`], the only maker
+    /// of a [`Grant`].
+    pub fn decide_at(
+        &self,
+        door: Door,
+        names: &Names,
+        caller: &Account,
+        target: Option<&Account>,
+        asked: Asked,
+    ) -> Result<Grant, Refusal> {
+        self.admits(door, names, caller)?;
         match target {
             Some(target) if target.uid != caller.uid || target.name != caller.name => {
-                let bounds = self.bounds_for_another(names, caller, target)?;
-                self.grant(target, Some(&caller.name), bounds, asked)
+                self.decide_for_another(door, names, caller, target, asked)
             }
-            _ => self.grant(caller, None, self.bounds(names, caller)?, asked),
+            _ => {
+                let bounds = self.own_bounds(door, names, caller)?;
+                self.grant(caller, None, bounds, asked)
+            }
         }
+    }
+
+    fn decide_for_another(
+        &self,
+        door: Door,
+        names: &Names,
+        caller: &Account,
+        target: &Account,
+        asked: Asked,
+    ) -> Result<Grant, Refusal> {
+        self.may_delegate(door, caller)?;
+        let bounds = self.bounds_for_another(names, caller, target)?;
+        self.grant(target, Some(&caller.name), bounds, asked)
     }
 
     /// Decides on a token that root signs with the key in hand, past the
@@ -271,7 +308,13 @@ impl Policy {
 
     /// What an account may have for itself.
     pub fn bounds(&self, names: &Names, account: &Account) -> Result<Bounds, Refusal> {
-        let privileged = self.refuse_privileged(names, account, true)?;
+        self.own_bounds(Door::Main, names, account)
+    }
+
+    fn own_bounds(&self, door: Door, names: &Names, account: &Account) -> Result<Bounds, Refusal> {
+        // Whose request it is that came by HTTP nobody knows for sure: it may
+        // not be one that could do anything to the cluster.
+        let privileged = self.refuse_privileged(names, account, door == Door::Main)?;
         self.refuse_denied(names, account)?;
         if account.uid < self.min_uid && !privileged {
             return Err(not_allowed(format!(
@@ -624,6 +667,7 @@ impl Policy {
             .iter()
             .chain(self.rules.iter().flat_map(|r| &r.users))
             .chain(self.delegates.iter().map(|d| &d.caller))
+            .chain(&self.proxies)
             .map(String::as_str)
     }
 

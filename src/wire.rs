@@ -70,6 +70,9 @@ pub enum Code {
     TokenExpired,
     /// The token is not valid.
     TokenInvalid,
+    /// The token's user is none of those, and in none of the groups, that the
+    /// HTTP door was asked for.
+    InsufficientRole,
     /// The audit record could not be handed over, so nothing was issued.
     AuditUnavailable,
     /// The daemon is stopping.
@@ -84,7 +87,7 @@ pub enum Code {
 
 impl Code {
     /// Every code that this release knows, in the order of the protocol's page.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::MalformedRequest,
         Self::UnsupportedVersion,
         Self::UnknownOperation,
@@ -104,6 +107,7 @@ impl Code {
         Self::InvalidHeader,
         Self::TokenExpired,
         Self::TokenInvalid,
+        Self::InsufficientRole,
         Self::AuditUnavailable,
         Self::ShuttingDown,
         Self::Internal,
@@ -131,6 +135,7 @@ impl Code {
             Self::InvalidHeader => "invalid_header",
             Self::TokenExpired => "token_expired",
             Self::TokenInvalid => "token_invalid",
+            Self::InsufficientRole => "insufficient_role",
             Self::AuditUnavailable => "audit_unavailable",
             Self::ShuttingDown => "shutting_down",
             Self::Internal => "internal",

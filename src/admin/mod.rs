@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::account;
+use crate::account::{self, GroupNames};
 use crate::client;
 use crate::keys::file::Trust;
 use crate::report::{Problem, Problems};
@@ -173,7 +173,7 @@ fn key_owners(slurm_user: &str, trust: Trust) -> Result<Trust, Problem> {
 /// The uid of `SlurmUser`, if this machine has that account. Where it hasn't,
 /// nothing of `SlurmUser`'s is trusted.
 fn slurm_uid(name: &str) -> Result<Option<u32>, Problem> {
-    match account::by_name(name, false) {
+    match account::by_name(name, GroupNames::Unneeded) {
         Ok(account) => Ok(account.map(|account| account.uid)),
         Err(errno) => Err(Problem::new(
             name,

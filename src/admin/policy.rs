@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::site::{Site, no_account, no_directory};
 use super::{Failure, asked, print};
-use crate::account::{self, Account};
+use crate::account::{self, Account, GroupNames};
 use crate::client::plain;
 use crate::keys::Kid;
 use crate::policy::{Grant, Names, Policy};
@@ -142,7 +142,8 @@ fn decide(
 }
 
 fn look_up(policy: &Policy, name: &str) -> Result<Option<Account>, Problem> {
-    account::by_name(name, policy.needs_group_names()).map_err(|errno| no_directory(name, errno))
+    let names = GroupNames::if_carried(policy.needs_group_names());
+    account::by_name(name, names).map_err(|errno| no_directory(name, errno))
 }
 
 fn json(decided: &Result<(Grant, Lifespan), Refusal>) -> Result<String, Problem> {

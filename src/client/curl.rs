@@ -26,14 +26,18 @@ use std::thread;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::pipe2;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::{Pid, pipe2};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 
 use self::place::{Place, Road, Way};
 use self::redact::Redactor;
 use super::args::Asking;
 use super::failure::Failure;
 use super::format::{self, Format};
-use super::{get, run};
+use super::{get, run, signals};
 use crate::report::Problem;
 use crate::wire::Issued;
 
@@ -71,9 +75,10 @@ pub(super) fn curl(asking: &Asking, call: &Call) -> Result<(), Failure> {
     } else if trace.is_none() {
         return Err(not_run(&curl.exec()));
     }
+    let signals = signals::take(&PASSED_ON).map_err(Failure::Failed)?;
     let child = curl.spawn().map_err(|error| not_run(&error))?;
     drop(headers);
-    watch(child, trace, &issued)
+    watch(child, signals, trace, &issued)
 }
 
 fn not_run(error: &io::Error) -> Failure {
@@ -200,25 +205,54 @@ impl Trace {
     }
 }
 
+/// The signals that curl gets where they are sent to this process: each would
+/// end it, and leave curl behind.
+const PASSED_ON: [Signal; 7] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGALRM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+];
+
 /// Takes the token out of what curl tells, and ends as curl does.
-fn watch(mut child: Child, trace: Option<Trace>, issued: &Issued) -> Result<(), Failure> {
+fn watch(
+    mut child: Child,
+    mut signals: Signals,
+    trace: Option<Trace>,
+    issued: &Issued,
+) -> Result<(), Failure> {
     let told = child.stderr.take();
+    let curl = Pid::from_raw(child.id().cast_signed());
     let passed = thread::scope(|scope| {
         let redactor = || Redactor::new(&issued.token);
         let verbose = told.map(|told| {
             let redactor = redactor();
             scope.spawn(move || redact::verbose(told, io::stderr(), redactor))
         });
+        let taken = signals.handle();
+        scope.spawn(move || {
+            for signal in signals.forever() {
+                let _ = kill(curl, Signal::try_from(signal).ok());
+            }
+        });
         let mut passed = Ok(());
         if let Some(Trace { read, write, to }) = trace {
             drop(write);
             passed = redact::trace(read, to, redactor());
         }
-        match verbose.map(thread::ScopedJoinHandle::join) {
+        let passed = match verbose.map(thread::ScopedJoinHandle::join) {
             Some(Ok(told)) => passed.and(told),
             Some(Err(_)) => Err(io::Error::other("its reader ended")),
             None => passed,
-        }
+        };
+        // Until it's waited for in earnest, its number is nobody else's.
+        let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        while waitid(Id::Pid(curl), ended) == Err(Errno::EINTR) {}
+        taken.close();
+        passed
     });
     let status = child.wait();
     let status = passed.and(status).map_err(|error| {
@@ -226,7 +260,9 @@ fn watch(mut child: Child, trace: Option<Trace>, issued: &Issued) -> Result<(), 
         let place = "what curl tells";
         Failure::Failed(Problem::new(place, what, "see whether its place has room"))
     })?;
-    // As a shell says that a signal ended it.
-    let signal = status.signal().map(|signal| 128 + signal);
-    std::process::exit(status.code().or(signal).unwrap_or(1));
+    if let Some(signal) = status.signal() {
+        // Ends this process by the same one, or by SIGABRT.
+        let _ = emulate_default_handler(signal);
+    }
+    std::process::exit(status.code().unwrap_or(1));
 }

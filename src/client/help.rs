@@ -81,7 +81,7 @@ const KEEP: &str = "\
 Usage: slurm-token keep --file FILE [OPTION]...
 
 Keeps a file that always holds a valid token: written at once, and replaced by a
-new one at four fifths of its life, until SIGTERM or SIGINT.
+new one at four fifths of its life, until SIGTERM, SIGINT or SIGHUP.
 
   --file FILE      the file; only you can read it. Its directory must be one that
                    nobody else can write to; if it isn't there, it's made

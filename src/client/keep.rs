@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
@@ -25,7 +25,7 @@ use super::args::Asking;
 use super::failure::Failure;
 use super::format::{self, Format};
 use super::terminal::plain;
-use super::{PROGRAM, clock, get, say, warn};
+use super::{PROGRAM, clock, get, say, signals, warn};
 use crate::report::Problem;
 use crate::wire::Issued;
 
@@ -173,14 +173,7 @@ impl Keeper<'_> {
             ]);
             return;
         }
-        // The command is to have no signal blocked. One that comes in this
-        // moment ends this process by itself: the file is whole all the same.
-        let blocked = SigSet::thread_get_mask();
-        let _ = SigSet::empty().thread_set_mask();
         let child = command.spawn();
-        if let Ok(blocked) = blocked {
-            let _ = blocked.thread_set_mask();
-        }
         let wait = move || {
             let end = child.and_then(|mut child| child.wait());
             if let Err(problem) = ended(end) {
@@ -215,19 +208,9 @@ fn ended(status: std::io::Result<ExitStatus>) -> Result<(), Problem> {
 /// Ends this process when it's told to, between two renewals of the file: a
 /// thread waits for that, so that it's no matter what else is waited for.
 fn stop_on_signals(place: Arc<Mutex<Place>>) -> Result<(), Problem> {
-    let mut stops = SigSet::empty();
-    stops.add(Signal::SIGTERM);
-    stops.add(Signal::SIGINT);
-    let no_stop = |what: String| {
-        let remedy = "check the limit of processes: ulimit -u";
-        Problem::new("signals", format!("can't be waited for: {what}"), remedy)
-    };
-    // Before the thread is there: it takes the mask over.
-    stops
-        .thread_block()
-        .map_err(|errno| no_stop(errno.desc().into()))?;
+    let mut stops = signals::take(&[Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM])?;
     let wait = move || {
-        while stops.wait().is_err() {}
+        let _ = stops.forever().next();
         // Who has the place is not about to write to it.
         held(&place).leave();
         std::process::exit(0);
@@ -235,7 +218,10 @@ fn stop_on_signals(place: Arc<Mutex<Place>>) -> Result<(), Problem> {
     thread::Builder::new()
         .spawn(wait)
         .map(drop)
-        .map_err(|error| no_stop(error.to_string()))
+        .map_err(|error| {
+            let remedy = "check the limit of processes: ulimit -u";
+            Problem::new("signals", format!("can't be waited for: {error}"), remedy)
+        })
 }
 
 /// Waits for this time of the wall clock, or until the clock is set. It counts

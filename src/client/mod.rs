@@ -37,6 +37,8 @@ mod inspect;
 mod keep;
 /// `slurm-token run`: a command with a token in its environment.
 mod run;
+/// Signals that this process takes, and leaves to the programs it starts.
+mod signals;
 /// Where the daemon listens, and whether it's the daemon that does.
 mod socket;
 /// Others' text made fit for a terminal, and colours where one is.

@@ -29,7 +29,7 @@ const fn bare(section: &'static str, name: &'static str) -> Key {
 }
 
 /// Every key that this release knows, in the order of the manual.
-pub const KEYS: [Key; 58] = [
+pub const KEYS: [Key; 65] = [
     key("", "slurm_user", "\"slurm\""),
     bare("", "slurm_uid"),
     key("", "allow_privileged", "[]"),
@@ -73,6 +73,7 @@ pub const KEYS: [Key; 58] = [
     bare("policy.delegate", "max_lifespan"),
     bare("policy.delegate", "tokens_per_minute"),
     bare("policy.delegate", "burst"),
+    key("policy.delegate", "http", "false"),
     key("limits", "connections", "12000"),
     key("limits", "connections_per_user", "64"),
     key("limits", "tokens_per_minute", "600"),
@@ -88,11 +89,13 @@ pub const KEYS: [Key; 58] = [
     key("audit", "sink", "\"syslog\""),
     key("audit", "format", "\"text\""),
     key("audit", "required", "true"),
+    key("http", "socket", "\"/run/slurm-tokend/http.sock\""),
+    key("http", "proxies", "[]"),
+    key("http", "connections", "512"),
+    key("http", "connections_per_user", "256"),
+    key("http", "verifications_per_minute", "600000"),
+    key("http", "verification_burst", "20000"),
 ];
-
-/// Tables and keys of later releases: accepting them would promise what they
-/// don't do here.
-pub(super) const NOT_SERVED: [(&str, &str); 2] = [("", "http"), ("policy.delegate", "http")];
 
 /// Where a key belongs, as people write it: `[token]`, or the top of the file.
 pub(super) fn place_of(section: &str) -> String {

@@ -9,7 +9,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::known::{KEYS, NOT_SERVED, place_of};
+use super::known::{KEYS, place_of};
 use super::{Config, Draft, Places};
 use crate::report::Problem;
 use crate::token::lifespan::{BadLifespan, Lifespan};
@@ -217,6 +217,20 @@ impl<'t> Section<'t> {
         }
     }
 
+    /// A table that isn't in the file.
+    pub(super) fn absent(name: &'static str) -> Self {
+        Self {
+            name,
+            line: 1,
+            table: None,
+            asked: Vec::new(),
+        }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
     fn dotted(&self, name: &str) -> String {
         if self.name.is_empty() {
             name.to_owned()
@@ -347,13 +361,7 @@ impl<'t> Section<'t> {
         reading: &mut Reading<'_>,
         name: &'static str,
     ) -> Section<'t> {
-        let absent = Section {
-            name,
-            line: 1,
-            table: None,
-            asked: Vec::new(),
-        };
-        self.section(reading, name).or(absent)
+        self.section(reading, name).or(Section::absent(name))
     }
 
     /// The tables of a list within this one: `[[policy.rule]]`.
@@ -411,10 +419,6 @@ impl<'t> Section<'t> {
 
     /// What is wrong with an unknown key, and what to do.
     fn explain(&self, name: &str) -> (String, String) {
-        if NOT_SERVED.contains(&(self.name, name)) {
-            let what = format!("{} is not served by this release", self.dotted(name));
-            return (what, "remove it".into());
-        }
         if name.chars().count() > LONGEST_NAME {
             let what = format!("there is no key of {} characters", name.chars().count());
             return (

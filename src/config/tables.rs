@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, SigningTable};
 use super::reading::{Found, Place, Reading, Section, flag, lifespan, name, number, text, wait};
-use super::{Audit, Config, DEFAULT_SLURM_USER, Limits, Sink};
+use super::{Audit, Config, DEFAULT_SLURM_USER, Limits, Room, Sink, http};
 use crate::audit::Form;
 use crate::policy::{Delegate, Policy, Rate, Rule};
 use crate::token::lifespan::Lifespan;
@@ -23,7 +23,7 @@ const LAST_ID: u32 = u32::MAX - 1;
 const NOBODY: u32 = 65_534;
 /// `sun_path` of a Unix socket's address holds 107 bytes and a NUL (unix(7)),
 /// and a socket is bound under a longer name before it takes this one.
-const LONGEST_SOCKET_PATH: usize = 95;
+pub(super) const LONGEST_SOCKET_PATH: usize = 95;
 /// `PATH_MAX` of Linux, without its closing NUL.
 pub(super) const LONGEST_PATH: usize = 4095;
 /// The longest `iss` and `aud`: they are in every token.
@@ -55,6 +55,17 @@ pub(super) fn read(reading: &mut Reading<'_>, table: &DeTable<'_>, host: &str) -
     let limits = read_limits(reading, &mut top);
     let policy = read_policy(reading, &mut top, &token, &signing, &limits);
     let audit = read_audit(reading, &mut top);
+    let (http, proxies) = http::read(reading, &mut top);
+    let socket_of_http = http.socket.as_path();
+    if let Found::Sound(path, place) = &socket
+        && path == socket_of_http
+    {
+        reading.fault(
+            place,
+            "is http.socket as well",
+            "give each of the two a path of its own",
+        );
+    }
     top.finish(reading);
 
     Config {
@@ -81,6 +92,7 @@ pub(super) fn read(reading: &mut Reading<'_>, table: &DeTable<'_>, host: &str) -
             allow_names: policy.allow_names,
             rules: policy.rules,
             delegates: policy.delegates,
+            proxies,
             default_lifespan: token.default_lifespan,
             max_lifespan: token.max_lifespan.or(MAX_LIFESPAN),
             identity_claims: token.identity_claims,
@@ -91,6 +103,7 @@ pub(super) fn read(reading: &mut Reading<'_>, table: &DeTable<'_>, host: &str) -
         },
         limits,
         audit,
+        http,
     }
 }
 
@@ -391,6 +404,7 @@ fn read_delegates(
             deny_groups: values(deny_groups),
             max_lifespan: section.take(reading, "max_lifespan", lifespan).ok(),
             rate: read_rate(reading, &mut section, ["tokens_per_minute", "burst"], usual),
+            http: section.take(reading, "http", flag).or(false),
         });
         section.finish(reading);
     }
@@ -426,29 +440,8 @@ fn pattern(reading: &mut Reading<'_>, place: &Place, value: &DeValue<'_>) -> Opt
 fn read_limits(reading: &mut Reading<'_>, top: &mut Section<'_>) -> Limits {
     let mut section = top.optional_section(reading, "limits");
     let usual = Limits::default();
-    let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-    let connections = section
-        .take(reading, "connections", number::<1, 1_000_000>)
-        .map(count);
-    let per_user = section
-        .take(reading, "connections_per_user", number::<1, 1_000_000>)
-        .map(count);
-    if let Found::Sound(per_user, place) = &per_user
-        && !connections.is_bad()
-    {
-        let all = connections.value().copied().unwrap_or(usual.connections);
-        if *per_user > all {
-            reading.fault(
-                place,
-                format!("is {per_user}, more than the {all} of limits.connections"),
-                "lower the one or raise the other",
-            );
-        }
-    }
-    let connections = connections.or(usual.connections);
     let limits = Limits {
-        connections,
-        connections_per_user: per_user.or(usual.connections_per_user.min(connections)),
+        room: read_connections(reading, &mut section, usual.room),
         tokens: read_rate(
             reading,
             &mut section,
@@ -485,7 +478,45 @@ fn read_limits(reading: &mut Reading<'_>, top: &mut Section<'_>) -> Limits {
     limits
 }
 
-fn read_rate(
+/// Reads how many connections there may be, and of one uid.
+pub(super) fn read_connections(
+    reading: &mut Reading<'_>,
+    section: &mut Section<'_>,
+    usual: Room,
+) -> Room {
+    let connections = section
+        .take(reading, "connections", number::<1, 1_000_000>)
+        .map(count);
+    let per_user = section
+        .take(reading, "connections_per_user", number::<1, 1_000_000>)
+        .map(count);
+    if let Found::Sound(per_user, place) = &per_user
+        && !connections.is_bad()
+    {
+        let all = connections.value().copied().unwrap_or(usual.connections);
+        if *per_user > all {
+            reading.fault(
+                place,
+                format!(
+                    "is {per_user}, more than the {all} of {}.connections",
+                    section.name()
+                ),
+                "lower the one or raise the other",
+            );
+        }
+    }
+    let connections = connections.or(usual.connections);
+    Room {
+        connections,
+        connections_per_user: per_user.or(usual.connections_per_user.min(connections)),
+    }
+}
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+pub(super) fn read_rate(
     reading: &mut Reading<'_>,
     section: &mut Section<'_>,
     [per_minute, burst]: [&'static str; 2],
@@ -535,7 +566,7 @@ fn read_audit(reading: &mut Reading<'_>, top: &mut Section<'_>) -> Audit {
 }
 
 /// The values of a list, without their places.
-fn values<T>(list: Found<Vec<(T, Place)>>) -> Vec<T> {
+pub(super) fn values<T>(list: Found<Vec<(T, Place)>>) -> Vec<T> {
     list.or(Vec::new())
         .into_iter()
         .map(|(value, _)| value)

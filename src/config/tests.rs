@@ -78,6 +78,7 @@ fn a_file_of_two_keys_is_enough_and_has_every_default() {
     assert_eq!(config.policy.max_lifespan.seconds(), 43_200);
     assert_eq!(config.signing.kid, None);
     assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.http, Http::default());
     assert_eq!(
         config.audit,
         Audit {
@@ -102,7 +103,11 @@ fn the_known_keys_name_the_true_defaults() {
             text.extend([full.trim_start_matches('.'), " = ", default, "\n"]);
         }
     }
-    assert_eq!(config(&(text + SIGNING)), config(SIGNING));
+    // To name a key of [http] is to have that table.
+    assert_eq!(
+        config(&(text + SIGNING)),
+        config(&format!("{SIGNING}[http]\n"))
+    );
 }
 
 #[test]
@@ -173,6 +178,7 @@ deny_groups = ["operators"]
 max_lifespan = "10m"
 tokens_per_minute = 30
 burst = 6
+http = true
 [limits]
 connections = 100
 connections_per_user = 10
@@ -190,6 +196,13 @@ stop_timeout = "20s"
 sink = "stderr"
 format = "json"
 required = false
+[http]
+socket = "/run/other/http.sock"
+proxies = ["www-data"]
+connections = 20
+connections_per_user = 8
+verifications_per_minute = 240
+verification_burst = 9
 "#;
 
 fn seconds(seconds: u32) -> Lifespan {
@@ -228,7 +241,9 @@ fn every_rule_of_the_policy_arrives_where_it_belongs() {
                     per_minute: 30,
                     burst: 6,
                 },
+                http: true,
             }],
+            proxies: vec!["www-data".into()],
             default_lifespan: seconds(3600),
             max_lifespan: seconds(7200),
             identity_claims: true,
@@ -270,8 +285,10 @@ fn every_other_value_arrives_where_it_belongs() {
         leeway: 5,
         policy: config.policy.clone(),
         limits: Limits {
-            connections: 100,
-            connections_per_user: 10,
+            room: Room {
+                connections: 100,
+                connections_per_user: 10,
+            },
             tokens: Rate {
                 per_minute: 60,
                 burst: 5,
@@ -291,6 +308,18 @@ fn every_other_value_arrives_where_it_belongs() {
             sink: Sink::Stderr,
             format: Form::Json,
             required: false,
+        },
+        http: Http {
+            configured: true,
+            socket: "/run/other/http.sock".into(),
+            room: Room {
+                connections: 20,
+                connections_per_user: 8,
+            },
+            verifications: Rate {
+                per_minute: 240,
+                burst: 9,
+            },
         },
     };
     assert_eq!(config, expected);
@@ -390,20 +419,6 @@ fn a_long_unknown_key_is_not_repeated_as_it_may_be_a_secret() {
 }
 
 #[test]
-fn what_this_release_does_not_serve_is_refused_by_name() {
-    each_is_refused(&[
-        (
-            "[http]\nsocket = \"/run/x\"",
-            &["4: http is not served by this release; remove it"],
-        ),
-        (
-            "[[policy.delegate]]\ncaller = \"ondemand\"\nfor_groups = [\"g\"]\nhttp = false",
-            &["7: policy.delegate.http is not served"],
-        ),
-    ]);
-}
-
-#[test]
 fn a_value_of_the_wrong_type_is_told_what_it_is_and_what_it_should_be() {
     each_is_refused(&[
         ("slurm_user = 5", &["slurm_user must be a string, and is 5"]),
@@ -486,6 +501,14 @@ fn a_value_out_of_bounds_is_told_the_bounds() {
             &["more than the 12000 of limits.connections"],
         ),
         (
+            "[http]\nconnections = 100\nconnections_per_user = 101",
+            &["http.connections_per_user is 101, more than the 100 of http.connections"],
+        ),
+        (
+            "socket = \"/run/one.sock\"\nhttp.socket = \"/run/one.sock\"",
+            &["socket is http.socket as well"],
+        ),
+        (
             "[limits]\ntokens_per_minute = 0",
             &["limits.tokens_per_minute is 0"],
         ),
@@ -562,7 +585,7 @@ fn a_default_that_nobody_chose_makes_way_for_a_smaller_maximum() {
 #[test]
 fn a_quota_that_nobody_chose_makes_way_for_fewer_connections() {
     let config = config(&format!("{SIGNING}[limits]\nconnections = 10\n"));
-    assert_eq!(config.limits.connections_per_user, 10);
+    assert_eq!(config.limits.room.connections_per_user, 10);
 }
 
 #[test]

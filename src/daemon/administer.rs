@@ -12,6 +12,7 @@ use crate::daemon::blocks::NotKept;
 use crate::daemon::directory::Who;
 use crate::daemon::grant::audit_unavailable;
 use crate::daemon::ledger::Unusual;
+use crate::daemon::peer::Answer;
 use crate::daemon::quotas::Payer;
 use crate::daemon::refuse::{no_directory, unknown_name};
 use crate::daemon::serve::{Exchange, Next};
@@ -103,7 +104,7 @@ impl Daemon {
                     since: now,
                     // An end beyond all numbers is none.
                     until: duration.and_then(|seconds| now.checked_add(seconds)),
-                    by: name_of(asker.as_deref(), exchange.connection.caller.uid),
+                    by: name_of(asker.as_deref(), exchange.peer.caller().uid),
                     reason: reason.clone().filter(|reason| !reason.is_empty()),
                 };
                 let sought = exchange.sought(Who::Name(user.clone()));
@@ -136,7 +137,7 @@ impl Daemon {
             Request::Metrics { format } => {
                 let text = self.exposition(&exchange.engine, *format);
                 // Asked for every minute, and nobody's secret: not recorded.
-                self.answer(exchange.connection, wire::ok_line(&Metrics { text }))
+                self.answer(exchange.peer, Answer::Metrics(&Metrics { text }))
             }
             _ => {
                 let answer = self.status(&exchange);
@@ -175,7 +176,7 @@ impl Daemon {
             kid: engine.keys.main().key().kid().as_str().to_owned(),
             block,
         };
-        self.answer(exchange.connection, wire::ok_line(&answer))
+        self.answer(exchange.peer, Answer::Line(wire::ok_line(&answer)))
     }
 
     async fn unblock(self: &Arc<Self>, exchange: Exchange, asker: Asker, uid: Option<u32>) -> Next {
@@ -220,12 +221,15 @@ impl Daemon {
                         .await;
                 }
                 return self.answer(
-                    exchange.connection,
-                    wire::refusal_line(&audit_unavailable("nobody was let in again")),
+                    exchange.peer,
+                    Answer::Refused(&audit_unavailable("nobody was let in again")),
                 );
             }
         }
-        self.answer(exchange.connection, wire::ok_line(&Unblocked { lifted }))
+        self.answer(
+            exchange.peer,
+            Answer::Line(wire::ok_line(&Unblocked { lifted })),
+        )
     }
 
     /// Changes what is on the disk, where that may take its time.
@@ -254,7 +258,7 @@ impl Daemon {
         if let Err(why) = exchange.engine.recorder.record(&event) {
             self.complain_of_loss(&why);
         }
-        self.answer(exchange.connection, wire::ok_line(answer))
+        self.answer(exchange.peer, Answer::Line(wire::ok_line(answer)))
     }
 
     fn refuse_administrator(
@@ -265,7 +269,7 @@ impl Daemon {
     ) -> Next {
         self.metrics.refused(refusal.code);
         self.record_refusal(&exchange, asker, refusal.code, 0);
-        self.answer(exchange.connection, wire::refusal_line(refusal))
+        self.answer(exchange.peer, Answer::Refused(refusal))
     }
 
     /// The users by their uid: those whom the ledger knows, and those who are
@@ -340,7 +344,7 @@ impl Daemon {
                 last_expiry: totals.latest_expiry,
             },
             connections: self.quotas.connections(),
-            connections_limit: engine.config.limits.connections,
+            connections_limit: engine.config.limits.room.connections,
             signatures_waiting: self.signers.waiting(),
             lookups: self.directory.under_way(),
             users: totals.users,

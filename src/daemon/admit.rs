@@ -5,12 +5,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Door};
 use crate::daemon::Daemon;
 use crate::daemon::connection::Connection;
 use crate::daemon::directory::{Acquaintance, Sought, Who};
 use crate::daemon::engine::Engine;
-use crate::daemon::quotas::{Full, Waiting};
+use crate::daemon::quotas::{Full, Quotas, Waiting};
 use crate::daemon::refuse::no_directory;
 use crate::wire::{self, Code, Refusal};
 
@@ -23,16 +23,16 @@ impl Daemon {
     /// Takes in a connection, lets it wait for a place, or tells the peer why
     /// there is none.
     pub(super) fn admit(self: &Arc<Self>, stream: UnixStream) -> Option<Connection> {
-        let caller = Caller::of(&stream).ok()?;
+        let caller = Caller::of(&stream, Door::Main).ok()?;
         let engine = self.engine();
         let limits = &engine.config.limits;
         let sought = Sought::by(&engine.config.policy, Who::Uid(caller.uid));
         let acquaintance = self.directory.acquaintance(&sought, Instant::now());
         let known = acquaintance == Acquaintance::Account;
-        let full = match self.quotas.admit(caller.uid, known, limits) {
+        let full = match self.quotas.admit(caller.uid, known, limits.room) {
             Ok(seat) => {
                 if acquaintance == Acquaintance::Unknown && !self.directory.is_under_way(&sought) {
-                    self.introduce(caller.uid, sought, engine);
+                    self.introduce(caller.uid, sought, engine, &self.quotas);
                 }
                 return Some(Connection::new(stream, caller, Some(seat)));
             }
@@ -42,7 +42,7 @@ impl Daemon {
         // among too many strangers may be none.
         let may_wait = full != Full::Total && acquaintance != Acquaintance::NoAccount;
         let waiting = may_wait
-            .then(|| self.quotas.wait(caller.uid, limits))
+            .then(|| self.quotas.wait(caller.uid, limits.room))
             .flatten();
         if let Some(waiting) = waiting {
             let daemon = Arc::clone(self);
@@ -56,15 +56,21 @@ impl Daemon {
 
     /// Finds out whether a uid has an account, so that it leaves the quota of
     /// those without.
-    fn introduce(self: &Arc<Self>, uid: u32, sought: Sought, engine: Arc<Engine>) {
-        let daemon = Arc::clone(self);
+    pub(super) fn introduce(
+        self: &Arc<Self>,
+        uid: u32,
+        sought: Sought,
+        engine: Arc<Engine>,
+        quotas: &Arc<Quotas>,
+    ) {
+        let (daemon, quotas) = (Arc::clone(self), Arc::clone(quotas));
         self.runtime.spawn(async move {
             let found = daemon
                 .directory
                 .account(sought, &engine.config.limits)
                 .await;
             if let Ok(Some(_)) = found {
-                daemon.quotas.settle(uid);
+                quotas.settle(uid);
             }
         });
     }
@@ -86,7 +92,7 @@ impl Daemon {
         let until = Instant::now() + SEAT_PATIENCE;
         let (mut pause, longest) = SEAT_RETRY;
         let seat = loop {
-            match waiting.admit(known, limits) {
+            match waiting.admit(known, limits.room) {
                 Ok(seat) => break seat,
                 Err(Full::User) if known && Instant::now() < until => {
                     tokio::time::sleep(pause).await;
@@ -108,7 +114,7 @@ impl Daemon {
     }
 }
 
-fn no_seat(full: Full) -> Refusal {
+pub(super) fn no_seat(full: Full) -> Refusal {
     let what = match full {
         Full::Total => "The daemon has all the connections that it may have.",
         Full::User => "You have all the connections that one user may have.",

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use crate::account::{self, Account};
+use crate::account::{self, Account, GroupNames};
 use crate::config::Limits;
 use crate::daemon::metrics::{Lookup, Metrics};
 use crate::policy::{Names, Policy};
@@ -26,11 +26,11 @@ pub enum Who {
     Name(String),
 }
 
-/// A look-up. An account is remembered with its groups' names or without.
+/// A look-up. An account is remembered apart for each use of its groups' names.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Sought {
     who: Who,
-    group_names: bool,
+    group_names: GroupNames,
 }
 
 impl Sought {
@@ -38,7 +38,15 @@ impl Sought {
     pub fn by(policy: &Policy, who: Who) -> Self {
         Self {
             who,
-            group_names: policy.needs_group_names(),
+            group_names: GroupNames::if_carried(policy.needs_group_names()),
+        }
+    }
+
+    /// With the groups' names as far as each leads back to its group.
+    pub fn with_roles(name: String) -> Self {
+        Self {
+            who: Who::Name(name),
+            group_names: GroupNames::Unambiguous,
         }
     }
 }
@@ -188,11 +196,13 @@ impl Directory {
         let users: BTreeSet<String> = policy.named_users().map(ToOwned::to_owned).collect();
         let groups: BTreeSet<String> = policy.named_groups().map(ToOwned::to_owned).collect();
         let admin_group = policy.admin_group.clone();
+        let proxies = policy.proxies.clone();
         let work = move || {
             let wanted = groups.len();
             let mut names = look_up_names(&slurm_user, users, groups)?;
             // Callers are refused for what is missing, and it may be there in a moment.
-            let keep = if names.slurm_uid.is_some() && names.groups.len() == wanted {
+            let are_there = proxies.iter().all(|p| names.users.contains_key(p));
+            let keep = if names.slurm_uid.is_some() && names.groups.len() == wanted && are_there {
                 keep
             } else {
                 ABSENCE.min(keep)

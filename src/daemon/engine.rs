@@ -5,6 +5,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderValue;
+
 use crate::account;
 use crate::audit::{Receiver, Recorder, SYSLOG_SOCKET, Syslog};
 use crate::config::{Config, DEFAULT_SLURM_USER, Draft, KeySource, Sink};
@@ -33,6 +38,8 @@ pub struct Engine {
     pub recorder: Recorder,
     /// What `jwks` answers.
     pub jwks_answer: Vec<u8>,
+    /// The same as the HTTP door has it, and its entity tag.
+    pub jwks: (Vec<u8>, HeaderValue),
     /// How long its tokens may live, by what is on record of its keys.
     pub horizon: Horizon,
 }
@@ -98,6 +105,16 @@ pub fn recorder(config: &Config) -> Recorder {
     Recorder::new(receiver, config.audit.format)
 }
 
+/// The public keys, with a tag that changes when they do (RFC 9110 section 8.8.3).
+fn tagged(keys: &Keys) -> (Vec<u8>, HeaderValue) {
+    let text = serde_json::to_vec(&keys.public()).unwrap_or_default();
+    let digest = digest(&SHA256, &text);
+    let tag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16]));
+    // Letters, digits, "-" and "_" stand in a header as they are.
+    let tag = HeaderValue::try_from(tag).unwrap_or(HeaderValue::from_static("\"\""));
+    (text, tag)
+}
+
 impl Engine {
     /// A configuration and its keys, ready to serve.
     pub fn new(config: Config, keys: Keys) -> Self {
@@ -107,6 +124,7 @@ impl Engine {
             generation: GENERATION.fetch_add(1, Ordering::Relaxed),
             since: unix_now(),
             jwks_answer: wire::ok_line(&keys.public()),
+            jwks: tagged(&keys),
             horizon: Horizon::default(),
             config,
             keys,
@@ -141,6 +159,8 @@ impl Engine {
     fn needs_restart(&self, next: &Config) -> Vec<String> {
         let changed = [
             ("socket", self.config.socket != next.socket),
+            ("http.socket", self.config.http.socket != next.http.socket),
+            ("http", self.config.http.configured != next.http.configured),
             ("user", self.config.user != next.user),
             ("state_dir", self.config.state_dir != next.state_dir),
             (

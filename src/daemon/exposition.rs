@@ -249,7 +249,7 @@ impl Daemon {
         text.gauge(
             "slurm_tokend_connections_limit",
             "Connections that may be open at once.",
-            [(vec![], engine.config.limits.connections)],
+            [(vec![], engine.config.limits.room.connections)],
         );
         text.gauge(
             "slurm_tokend_signatures_waiting",

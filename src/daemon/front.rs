@@ -21,7 +21,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{Shutdown, shutdown};
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Door};
 use crate::daemon::attendants::MOMENT;
 use crate::daemon::connection::{Connection, Fill, Hears};
 use crate::daemon::{Daemon, say};
@@ -62,13 +62,13 @@ struct Parked {
     last: u64,
 }
 
-/// The listening socket, and whether it is ours to empty when we stop: one
-/// that systemd passed goes on without us.
+/// A listening socket, and whether it is ours to empty when we stop: one that
+/// systemd passed goes on without us.
 pub struct Listener {
     /// The socket.
     pub socket: UnixListener,
-    /// Nobody accepts from it after us.
-    pub ours: bool,
+    /// Its path if it's ours: nobody accepts from it after us.
+    pub own: Option<PathBuf>,
 }
 
 impl Listener {
@@ -207,7 +207,7 @@ impl Fronts {
         stream: UnixStream,
         index: usize,
     ) -> Result<(), Errno> {
-        let caller = Caller::of(&stream)?;
+        let caller = Caller::of(&stream, Door::Main)?;
         self.park_at(index, daemon, Connection::new(stream, caller, None));
         Ok(())
     }
@@ -403,7 +403,7 @@ fn stop(daemon: &Arc<Daemon>, front: &Front, listener: &Listener) -> Accepting {
     for connection in all.into_values() {
         daemon.fronts.park(daemon, connection);
     }
-    if listener.ours {
+    if listener.own.is_some() {
         // Nobody else would ever answer those who wait here. Shut down, the
         // socket refuses new callers and still gives us the ones that wait.
         let _ = shutdown(listener.socket.as_raw_fd(), Shutdown::Read);

@@ -10,6 +10,7 @@ use crate::caller::Caller;
 use crate::daemon::directory::{Found, Who};
 use crate::daemon::engine::Engine;
 use crate::daemon::ledger;
+use crate::daemon::peer::Answer;
 use crate::daemon::quotas::{Payer, TooFast};
 use crate::daemon::refuse::{no_directory, unknown_name};
 use crate::daemon::serve::{Exchange, Next};
@@ -19,7 +20,7 @@ use crate::keys::Algorithm;
 use crate::policy::{Grant, Names};
 use crate::token::compact::Claims;
 use crate::token::lifespan::Asked;
-use crate::wire::{self, Code, Issued, Refusal};
+use crate::wire::{Code, Issued, Refusal};
 
 /// How long a grant waits for a log that is full, before it's refused.
 pub(super) const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -119,9 +120,7 @@ impl Daemon {
             Some(delegate) => (Payer::Delegate(caller.uid), delegate.rate),
             None => (Payer::User(caller.uid), config.limits.tokens),
         };
-        let begun = exchange.connection.begun;
-        let now = begun.map_or_else(Instant::now, |(at, _)| at);
-        self.quotas.take(payer, rate, now)
+        self.quotas.take(payer, rate, exchange.peer.begun())
     }
 
     /// Learns whom a service asks for. Nobody else's word makes us look up a
@@ -171,11 +170,14 @@ impl Daemon {
         let target = target.flatten();
         let target = target.as_deref();
         let policy = &exchange.engine.config.policy;
+        let door = exchange.peer.caller().door;
         let decided = self
             .refuse_blocked(caller, target)
             .and_then(|()| match wanted {
-                Wanted::Token(asked) => policy.decide(names, caller, target, *asked),
-                Wanted::InPlaceOf(old) => policy.renew(names, caller, target, old, unix_now()),
+                Wanted::Token(asked) => policy.decide_at(door, names, caller, target, *asked),
+                Wanted::InPlaceOf(old) => {
+                    policy.renew(door, names, caller, target, old, unix_now())
+                }
             });
         match decided {
             Ok(grant) => self.sign(exchange, facts, grant),
@@ -184,7 +186,7 @@ impl Daemon {
     }
 
     /// Signs: an HMAC at once, an RSA signature when it's this user's turn.
-    fn sign(self: &Arc<Self>, exchange: Exchange, facts: Facts, grant: Grant) -> Next {
+    pub(super) fn sign(self: &Arc<Self>, exchange: Exchange, facts: Facts, grant: Grant) -> Next {
         let issuer = exchange.engine.keys.issuer(&grant);
         match issuer.map(|issuer| issuer.key().algorithm()) {
             Some(Algorithm::Rs256) => {
@@ -298,7 +300,7 @@ impl Daemon {
     /// Enters the token in the ledger, and answers with it.
     fn hand_over(self: &Arc<Self>, exchange: Exchange, made: &Made) -> Next {
         let Made { grant, issued, .. } = made;
-        let Caller { uid, pid } = exchange.connection.caller;
+        let Caller { uid, pid, .. } = exchange.peer.caller();
         let token = ledger::Token {
             user: grant.subject(),
             uid: grant.uid(),
@@ -311,11 +313,11 @@ impl Daemon {
             .ledger
             .issued(&token, issued.expires_at.saturating_sub(lifespan));
         if note.look {
-            self.lookout.look(self, &exchange.connection);
+            self.lookout.look(self, &exchange.peer);
         }
         self.tell_unusual(uid, note.unusual);
         self.metrics.issued();
-        self.answer(exchange.connection, wire::issued_line(issued))
+        self.answer(exchange.peer, Answer::Token(issued))
     }
 
     /// The log takes no more just now: tries again for a while. One after the
@@ -360,7 +362,7 @@ impl Daemon {
         if exchange.engine.config.audit.required {
             let refusal = audit_unavailable("no token was issued");
             self.count_refusal(None, refusal.code);
-            return self.answer(exchange.connection, wire::refusal_line(&refusal));
+            return self.answer(exchange.peer, Answer::Refused(&refusal));
         }
         self.hand_over(exchange, made)
     }

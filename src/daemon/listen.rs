@@ -9,11 +9,28 @@ use std::path::{Path, PathBuf};
 use listenfd::ListenFd;
 use nix::sys::stat::{Mode, fstat, umask};
 
+use crate::config::Config;
 use crate::daemon::front::Listener;
 use crate::keys::file::{Trust, open_directory, quoted};
 use crate::report::Problem;
 
-/// Where the socket comes from.
+/// The name of the HTTP door's socket among those that systemd passes
+/// (`FileDescriptorName=`, systemd.socket(5)).
+const HTTP: &str = "http";
+/// All of their names (`sd_listen_fds_with_names(3)`).
+const NAMES: &str = "LISTEN_FDNAMES";
+
+/// Where the daemon's sockets come from.
+pub struct Sources {
+    /// The main one.
+    pub main: Source,
+    /// That of the HTTP door, if it's to be open.
+    pub http: Option<Source>,
+    /// What is to be told of them, though nothing is wrong.
+    pub note: Option<String>,
+}
+
+/// Where a socket comes from.
 pub enum Source {
     /// systemd, which has bound it.
     Passed(UnixListener),
@@ -21,35 +38,64 @@ pub enum Source {
     Own(PathBuf),
 }
 
-impl Source {
+impl Sources {
     /// Finds out, and finds what would be in the way, without making anything.
-    pub fn find(path: &Path) -> Result<Self, Problem> {
+    pub fn find(config: &Config) -> Result<Self, Problem> {
+        let http = &config.http;
         let mut passed = ListenFd::from_env();
-        match passed.len() {
-            0 => {
-                check_directory(directory_of(path))?;
-                check_present(path)?;
-                Ok(Self::Own(path.to_owned()))
-            }
-            1 => match passed.take_unix_listener(0) {
-                Ok(Some(socket)) => Ok(Self::Passed(socket)),
-                Ok(None) => Err(wrong_socket("nothing")),
-                Err(error) => Err(wrong_socket(&error.to_string())),
-            },
-            several => Err(wrong_socket(&format!("{several} sockets"))),
+        if passed.len() == 0 {
+            let of_http = http.configured.then(|| Source::own(&http.socket));
+            return Ok(Self {
+                main: Source::own(&config.socket)?,
+                http: of_http.transpose()?,
+                note: None,
+            });
         }
+        let names = std::env::var(NAMES).unwrap_or_default();
+        let mut names = names.split(':');
+        let (mut main, mut of_http) = (None, None);
+        for index in 0..passed.len() {
+            let socket = match passed.take_unix_listener(index) {
+                Ok(Some(socket)) => socket,
+                Ok(None) => return Err(wrong_socket("nothing")),
+                Err(error) => return Err(wrong_socket(&error.to_string())),
+            };
+            let place = match names.next() {
+                Some(HTTP) => &mut of_http,
+                Some(_) | None => &mut main,
+            };
+            if place.replace(Source::Passed(socket)).is_some() {
+                return Err(wrong_socket(&format!("{} sockets", passed.len())));
+            }
+        }
+        let note = (http.configured && of_http.is_none()).then(|| {
+            "[http] is there and systemd passes no socket for it, so the HTTP door stays shut; \
+             open it with: systemctl enable slurm-tokend-http.socket, and restart slurm-tokend"
+                .to_owned()
+        });
+        Ok(Self {
+            main: main.ok_or_else(no_main_socket)?,
+            http: of_http,
+            note,
+        })
+    }
+}
+
+impl Source {
+    /// A socket of our own at this path.
+    fn own(path: &Path) -> Result<Self, Problem> {
+        check_directory(directory_of(path))?;
+        check_present(path)?;
+        Ok(Self::Own(path.to_owned()))
     }
 
     /// Opens the socket. Called before there are threads: it sets the umask.
     pub fn open(self) -> Result<Listener, Problem> {
         match self {
-            Self::Passed(socket) => Ok(Listener {
-                socket,
-                ours: false,
-            }),
+            Self::Passed(socket) => Ok(Listener { socket, own: None }),
             Self::Own(path) => Ok(Listener {
                 socket: bind(&path)?,
-                ours: true,
+                own: Some(path),
             }),
         }
     }
@@ -60,6 +106,14 @@ fn wrong_socket(what: &str) -> Problem {
         "slurm-tokend.socket",
         format!("systemd passed what is not one listening Unix stream socket: {what}"),
         "give the socket unit one ListenStream= with an absolute path",
+    )
+}
+
+fn no_main_socket() -> Problem {
+    Problem::new(
+        "slurm-tokend.socket",
+        "systemd passed the socket of the HTTP door alone, and the daemon needs its main one",
+        "start that too: systemctl enable --now slurm-tokend.socket",
     )
 }
 

@@ -18,12 +18,14 @@ mod exposition;
 mod front;
 mod grant;
 mod horizon;
+mod http;
 mod inbox;
 pub(crate) mod keyring;
 mod ledger;
 mod listen;
 mod metrics;
 mod origin;
+mod peer;
 mod privileges;
 mod quotas;
 mod refuse;
@@ -55,7 +57,8 @@ use attendants::Attendants;
 use blocks::Keeper;
 use directory::Directory;
 use engine::Engine;
-use front::Fronts;
+use front::{Fronts, Listener};
+use http::HttpDoor;
 use keyring::Keys;
 use ledger::Ledger;
 use metrics::Metrics;
@@ -91,6 +94,7 @@ struct Daemon {
     engine: RwLock<Arc<Engine>>,
     directory: Directory,
     quotas: Arc<Quotas>,
+    http: Option<HttpDoor>,
     signers: Arc<Signers>,
     fronts: Fronts,
     attendants: Attendants,
@@ -227,11 +231,15 @@ fn run(arguments: &Arguments) -> Result<(), Problems> {
         keys,
         notes,
         successor,
-        source,
+        sources,
         state,
         blocks,
     } = Prepared::by(&arguments.configuration)?;
-    let note = privileges::make_room(&mut config.limits.connections);
+    let of_http = sources
+        .http
+        .as_ref()
+        .map_or(0, |_| config.http.room.connections);
+    let note = privileges::make_room(&mut config.limits.room.connections, of_http);
     let engine = Engine::new(config, keys);
     for note in notes {
         tell(format_args!("{note}"));
@@ -246,19 +254,49 @@ fn run(arguments: &Arguments) -> Result<(), Problems> {
         ));
         return Ok(());
     }
-    if let Some(note) = note {
+    for note in note.iter().chain(&sources.note) {
         tell(format_args!("{note}"));
     }
     let state = state.open()?;
     engine.extend_horizon(&state, unix_now())?;
-    let listener = source.open()?;
-    let own_path = listener.ours.then(|| engine.config.socket.clone());
-    privileges::drop_for_good(successor.as_ref()).inspect_err(|_| {
-        if let Some(path) = &own_path {
-            let _ = std::fs::remove_file(path);
+    let doors = Doors::open(sources)?;
+    privileges::drop_for_good(successor.as_ref()).inspect_err(|_| remove(&doors.own()))?;
+    serve_until_told(engine, state, blocks, doors)
+}
+
+/// The sockets that the daemon listens on.
+struct Doors {
+    main: Listener,
+    http: Option<Listener>,
+}
+
+impl Doors {
+    fn open(sources: listen::Sources) -> Result<Self, Problem> {
+        let main = sources.main.open()?;
+        let http = sources.http.map(listen::Source::open).transpose();
+        match http {
+            Ok(http) => Ok(Self { main, http }),
+            Err(problem) => {
+                remove(main.own.as_slice());
+                Err(problem)
+            }
         }
-    })?;
-    serve_until_told(engine, state, blocks, listener, own_path)
+    }
+
+    /// The paths of those that are our own.
+    fn own(&self) -> Vec<PathBuf> {
+        let all = [Some(&self.main), self.http.as_ref()];
+        let own = all.into_iter().flatten().filter_map(|l| l.own.clone());
+        own.collect()
+    }
+}
+
+/// Takes sockets of our own away. Best effort: once root's power is dropped the
+/// directory isn't ours. The next start replaces a socket that nobody listens on.
+fn remove(own: &[PathBuf]) {
+    for path in own {
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// All that has to be right before anything listens.
@@ -268,7 +306,7 @@ struct Prepared {
     /// What is to be told of the keys, though nothing is wrong with them.
     notes: Vec<String>,
     successor: Option<User>,
-    source: listen::Source,
+    sources: listen::Sources,
     state: state::Found,
     blocks: Keeper,
 }
@@ -303,8 +341,8 @@ impl Prepared {
             let user = accounts && draft.are_sound(&["user"]);
             let successor = user.then(|| keep(privileges::successor(config), &mut more));
             let successor = successor.flatten();
-            let socket = draft.are_sound(&["socket"]);
-            let source = socket.then(|| keep(listen::Source::find(&config.socket), &mut more));
+            let sockets = draft.are_sound(&["socket", "http", "http.socket"]);
+            let sources = sockets.then(|| keep(listen::Sources::find(config), &mut more));
             let whose = successor
                 .as_ref()
                 .filter(|_| draft.are_sound(&["state_dir"]));
@@ -314,18 +352,18 @@ impl Prepared {
             Some((
                 keys.flatten()?,
                 successor?,
-                source.flatten()?,
+                sources.flatten()?,
                 state?,
                 blocks?,
             ))
         });
         match (draft.finish(), found.flatten()) {
-            (Ok(config), Some((keys, successor, source, state, blocks))) => Ok(Self {
+            (Ok(config), Some((keys, successor, sources, state, blocks))) => Ok(Self {
                 config,
                 keys,
                 notes,
                 successor,
-                source,
+                sources,
                 state,
                 blocks,
             }),
@@ -354,8 +392,7 @@ fn serve_until_told(
     engine: Engine,
     state: StateDir,
     blocks: Keeper,
-    listener: front::Listener,
-    own_path: Option<PathBuf>,
+    doors: Doors,
 ) -> Result<(), Problems> {
     let failed = |error: io::Error| {
         Problem::new(
@@ -375,10 +412,14 @@ fn serve_until_told(
         .build()
         .map_err(failed)?;
     let metrics = Arc::new(Metrics::default());
+    let own = doors.own();
+    let http = doors.http.as_ref().map(|_| HttpDoor::new());
+    let (http, runtimes) = http.transpose().map_err(failed)?.unzip();
     let daemon = Arc::new(Daemon {
         directory: Directory::new(runtime.handle().clone(), &engine.config.limits, &metrics),
         engine: RwLock::new(Arc::new(engine)),
         quotas: Arc::new(Quotas::default()),
+        http,
         signers: Signers::start(cores).map_err(failed)?,
         fronts: Fronts::new().map_err(failed)?,
         attendants: Attendants::start().map_err(failed)?,
@@ -395,19 +436,21 @@ fn serve_until_told(
     let signals = runtime
         .block_on(async { Signals::listen() })
         .map_err(failed)?;
-    let door = listener.path();
-    Fronts::start(&daemon, listener).map_err(failed)?;
+    let door = doors.main.path();
+    Fronts::start(&daemon, doors.main).map_err(failed)?;
+    if let (Some(listener), Some(runtimes)) = (doors.http, runtimes) {
+        http::start(&daemon, runtimes, listener).map_err(failed)?;
+    }
     watchdog::start(&daemon, door).map_err(failed)?;
     runtime.spawn(Arc::clone(&daemon).keep_horizon());
     announce(&daemon);
     runtime.block_on(daemon.reload_until_stopped(signals));
     notify(&[NotifyState::Stopping]);
-    if let Some(path) = own_path {
-        // Best effort: once root's power is dropped the directory isn't ours.
-        // The next start replaces a socket that nobody listens on.
-        let _ = std::fs::remove_file(path);
-    }
+    remove(&own);
     daemon.fronts.stop();
+    if let Some(http) = &daemon.http {
+        http.stop();
+    }
     runtime.block_on(daemon.drain());
     daemon.record_the_rest();
     // A look-up that hangs must not hold up the end.
@@ -455,7 +498,15 @@ impl Daemon {
         let reloaded = tokio::task::spawn_blocking(move || engine.reload(&state)).await;
         match reloaded {
             Ok(Ok((mut engine, mut notes))) => {
-                notes.extend(privileges::make_room(&mut engine.config.limits.connections));
+                let config = &mut engine.config;
+                let of_http = self
+                    .http
+                    .as_ref()
+                    .map_or(0, |_| config.http.room.connections);
+                notes.extend(privileges::make_room(
+                    &mut config.limits.room.connections,
+                    of_http,
+                ));
                 for note in notes {
                     say(format_args!("{note}"));
                 }
@@ -488,11 +539,20 @@ impl Daemon {
     /// Waits until the last connection has had its answer, or the time is over.
     async fn drain(&self) {
         let until = Instant::now() + self.engine().config.limits.stop_timeout;
-        let done = || self.fronts.have_stopped() && self.quotas.connections() == 0;
+        let has_left = |http: &HttpDoor| http.is_empty();
+        let done = || {
+            self.fronts.have_stopped()
+                && self.quotas.connections() == 0
+                && self.http.as_ref().is_none_or(has_left)
+        };
         while !done() && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let left = self.quotas.connections();
+        let of_http = self
+            .http
+            .as_ref()
+            .map_or(0, |http| http.quotas.connections());
+        let left = self.quotas.connections() + of_http;
         if left > 0 {
             say(format_args!(
                 "stopping with {left} connections unfinished: their time is over"
@@ -512,7 +572,7 @@ fn announce(daemon: &Daemon) {
     let status = standing(&engine);
     say(format_args!(
         "ready: {status}, at most {} connections",
-        engine.config.limits.connections
+        engine.config.limits.room.connections
     ));
     if let Err(why) = engine.recorder.check() {
         let so = if engine.config.audit.required {

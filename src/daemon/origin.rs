@@ -15,7 +15,7 @@ use nix::sys::socket::{getsockopt, sockopt::PeerPidfd};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::caller::Caller;
-use crate::daemon::connection::Connection;
+use crate::daemon::peer::Peer;
 use crate::daemon::{Daemon, unix_now};
 
 /// So many processes wait to be looked at; others stay unseen.
@@ -80,9 +80,9 @@ impl Lookout {
     }
 
     /// Has the process at the other end looked at, if there is room.
-    pub fn look(&self, daemon: &Arc<Daemon>, connection: &Connection) {
-        let caller = connection.caller;
-        let suspect = match getsockopt(connection, PeerPidfd) {
+    pub(super) fn look(&self, daemon: &Arc<Daemon>, peer: &Peer) {
+        let caller = peer.caller();
+        let suspect = match getsockopt(peer, PeerPidfd) {
             Ok(process) => Some((process, true)),
             // Kernels before 6.5. Until here the pid may have passed on to
             // another process, which is why this one isn't said to be pinned.

@@ -76,10 +76,11 @@ pub fn drop_for_good(successor: Option<&User>) -> Result<(), Problem> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(|e| failed("core files can't be forbidden", e))
 }
 
-/// Raises the limit on descriptors so that `connections` fit; lowers them to
-/// what does fit, and then says so.
-pub fn make_room(connections: &mut usize) -> Option<String> {
-    let fit = descriptors_for(*connections);
+/// Raises the limit on descriptors so that `connections` fit, beside so many
+/// others; lowers them to what does fit, and then says so.
+pub fn make_room(connections: &mut usize, others: usize) -> Option<String> {
+    let fit = descriptors_for(connections.saturating_add(others));
+    let fit = fit.saturating_sub(others).clamp(1, *connections);
     let wanted = std::mem::replace(connections, fit);
     (fit < wanted).then(|| {
         format!(

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::caller::Caller;
-use crate::config::Limits;
+use crate::config::Room;
 use crate::policy::Rate;
 use crate::wire::Code;
 
@@ -33,6 +33,8 @@ pub enum Payer {
     Delegate(u32),
     /// The same, for verifications.
     Verifier(u32),
+    /// The same, for verifications by HTTP: it may be a proxy.
+    HttpVerifier(u32),
     /// All others together.
     Strangers,
 }
@@ -143,9 +145,9 @@ pub struct Waiting {
 
 impl Waiting {
     /// A place for the connection that waits; see [`Quotas::admit`].
-    pub fn admit(&self, known: bool, limits: &Limits) -> Result<Seat, Full> {
+    pub fn admit(&self, known: bool, room: Room) -> Result<Seat, Full> {
         self.quotas
-            .seat(self.quotas.counts(), self.uid, known, limits)
+            .seat(self.quotas.counts(), self.uid, known, room)
     }
 }
 
@@ -188,12 +190,12 @@ impl Quotas {
 
     /// A place for one more connection of a uid; `known` says that the uid is
     /// known to have an account.
-    pub fn admit(self: &Arc<Self>, uid: u32, known: bool, limits: &Limits) -> Result<Seat, Full> {
+    pub fn admit(self: &Arc<Self>, uid: u32, known: bool, room: Room) -> Result<Seat, Full> {
         let counts = self.counts();
-        if counts.connections + counts.waiting >= limits.connections {
+        if counts.connections + counts.waiting >= room.connections {
             return Err(Full::Total);
         }
-        self.seat(counts, uid, known, limits)
+        self.seat(counts, uid, known, room)
     }
 
     fn seat(
@@ -201,18 +203,18 @@ impl Quotas {
         mut counts: MutexGuard<'_, Counts>,
         uid: u32,
         known: bool,
-        limits: &Limits,
+        room: Room,
     ) -> Result<Seat, Full> {
         if known {
             counts.settle(uid);
         }
         let present = counts.users.get(&uid);
         let known = known || present.is_some_and(|user| user.known);
-        if present.is_some_and(|user| user.connections >= limits.connections_per_user) {
+        if present.is_some_and(|user| user.connections >= room.connections_per_user) {
             return Err(Full::User);
         }
         if !known {
-            if counts.strangers >= limits.connections_per_user {
+            if counts.strangers >= room.connections_per_user {
                 return Err(Full::Strangers);
             }
             counts.strangers += 1;
@@ -230,12 +232,12 @@ impl Quotas {
 
     /// Leave for one more connection to wait until there is a place for it, if
     /// the uid has no more that wait than it may have at once.
-    pub fn wait(self: &Arc<Self>, uid: u32, limits: &Limits) -> Option<Waiting> {
+    pub fn wait(self: &Arc<Self>, uid: u32, room: Room) -> Option<Waiting> {
         let mut counts = self.counts();
         let waits = counts.users.get(&uid).map_or(0, |user| user.waiting);
-        if waits >= limits.connections_per_user
+        if waits >= room.connections_per_user
             || counts.waiting >= MOST_WAITING
-            || counts.connections + counts.waiting >= limits.connections
+            || counts.connections + counts.waiting >= room.connections
         {
             return None;
         }
@@ -269,7 +271,10 @@ impl Quotas {
     pub fn take(&self, payer: Payer, rate: Rate, now: Instant) -> Result<(), TooFast> {
         let mut counts = self.counts();
         match payer {
-            Payer::User(uid) | Payer::Delegate(uid) | Payer::Verifier(uid) => counts.settle(uid),
+            Payer::User(uid)
+            | Payer::Delegate(uid)
+            | Payer::Verifier(uid)
+            | Payer::HttpVerifier(uid) => counts.settle(uid),
             Payer::Strangers => {}
         }
         if counts.buckets.len() >= MOST_USERS && !counts.buckets.contains_key(&payer) {
@@ -366,14 +371,12 @@ impl Quotas {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::caller::Door;
 
-    fn limits() -> Limits {
-        Limits {
-            connections: 300,
-            connections_per_user: 2,
-            ..Limits::default()
-        }
-    }
+    const ROOM: Room = Room {
+        connections: 300,
+        connections_per_user: 2,
+    };
 
     const RATE: Rate = Rate {
         per_minute: 60,
@@ -383,29 +386,29 @@ mod tests {
     #[test]
     fn a_user_has_no_more_connections_than_the_limit_and_gets_them_back() {
         let quotas = Arc::new(Quotas::default());
-        let first = quotas.admit(1001, true, &limits()).ok();
-        let second = quotas.admit(1001, true, &limits()).ok();
+        let first = quotas.admit(1001, true, ROOM).ok();
+        let second = quotas.admit(1001, true, ROOM).ok();
         assert!(first.is_some() && second.is_some());
-        assert_eq!(quotas.admit(1001, true, &limits()).err(), Some(Full::User));
-        assert!(quotas.admit(1002, true, &limits()).is_ok());
+        assert_eq!(quotas.admit(1001, true, ROOM).err(), Some(Full::User));
+        assert!(quotas.admit(1002, true, ROOM).is_ok());
         drop(first);
-        assert!(quotas.admit(1001, true, &limits()).is_ok());
+        assert!(quotas.admit(1001, true, ROOM).is_ok());
     }
 
     #[test]
     fn uids_without_an_account_share_one_quota_until_they_are_known() {
         let quotas = Arc::new(Quotas::default());
         let seats: Vec<Seat> = (0..2)
-            .filter_map(|i| quotas.admit(100_000 + i, false, &limits()).ok())
+            .filter_map(|i| quotas.admit(100_000 + i, false, ROOM).ok())
             .collect();
         assert_eq!(seats.len(), 2);
         assert_eq!(
-            quotas.admit(200_000, false, &limits()).err(),
+            quotas.admit(200_000, false, ROOM).err(),
             Some(Full::Strangers)
         );
-        assert!(quotas.admit(1001, true, &limits()).is_ok());
+        assert!(quotas.admit(1001, true, ROOM).is_ok());
         quotas.settle(100_000);
-        assert!(quotas.admit(200_000, false, &limits()).is_ok());
+        assert!(quotas.admit(200_000, false, ROOM).is_ok());
         drop(seats);
         assert_eq!(quotas.connections(), 0);
         assert_eq!(quotas.counts().strangers, 0);
@@ -415,30 +418,28 @@ mod tests {
     #[test]
     fn no_more_connections_of_a_user_wait_than_it_may_have() {
         let quotas = Arc::new(Quotas::default());
-        let first = quotas.wait(1001, &limits());
-        let second = quotas.wait(1001, &limits());
+        let first = quotas.wait(1001, ROOM);
+        let second = quotas.wait(1001, ROOM);
         assert!(first.is_some() && second.is_some());
-        assert!(quotas.wait(1001, &limits()).is_none());
-        assert!(quotas.wait(1002, &limits()).is_some());
+        assert!(quotas.wait(1001, ROOM).is_none());
+        assert!(quotas.wait(1002, ROOM).is_some());
         assert_eq!(quotas.connections(), 2);
         drop((first, second));
-        assert!(quotas.wait(1001, &limits()).is_some());
+        assert!(quotas.wait(1001, ROOM).is_some());
         assert!(quotas.counts().users.is_empty());
     }
 
     #[test]
     fn no_more_connections_wait_in_all_than_there_is_room_for() {
         let quotas = Arc::new(Quotas::default());
-        let many = Limits {
+        let many = Room {
             connections: 10_000,
-            ..limits()
+            ..ROOM
         };
-        let waiting: Vec<Waiting> = (0..1000)
-            .filter_map(|uid| quotas.wait(uid, &many))
-            .collect();
+        let waiting: Vec<Waiting> = (0..1000).filter_map(|uid| quotas.wait(uid, many)).collect();
         assert_eq!(waiting.len(), MOST_WAITING);
-        assert!(quotas.admit(1001, true, &limits()).is_err());
-        assert!(waiting[0].admit(true, &limits()).is_ok());
+        assert!(quotas.admit(1001, true, ROOM).is_err());
+        assert!(waiting[0].admit(true, ROOM).is_ok());
     }
 
     #[test]
@@ -455,7 +456,11 @@ mod tests {
         assert_eq!(quotas.take(payer, RATE, later), Ok(()));
     }
 
-    const CALLER: Caller = Caller { uid: 1001, pid: 42 };
+    const CALLER: Caller = Caller {
+        uid: 1001,
+        pid: 42,
+        door: Door::Main,
+    };
 
     #[test]
     fn a_flood_of_refusals_is_recorded_once_a_second_with_its_number() {

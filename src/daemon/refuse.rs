@@ -11,6 +11,7 @@ use crate::caller::Caller;
 use crate::daemon::directory::{Acquaintance, Found, Sought, Unavailable, Who};
 use crate::daemon::engine::Engine;
 use crate::daemon::grant::{LOG_PATIENCE, LOG_RETRY};
+use crate::daemon::peer::Answer;
 use crate::daemon::quotas::{Payer, STRANGERS, TooFast, Unrecorded};
 use crate::daemon::serve::{Exchange, Next};
 use crate::daemon::{Daemon, unix_now};
@@ -28,12 +29,12 @@ impl Daemon {
         let recorded = if account.is_some() {
             Some(0)
         } else {
-            self.pay_unknown(exchange.connection.caller, refusal.code)
+            self.pay_unknown(exchange.peer.caller(), refusal.code)
         };
         if let Some(suppressed) = recorded {
             self.record_refusal(&exchange, account, refusal.code, suppressed);
         }
-        self.answer(exchange.connection, wire::refusal_line(refusal))
+        self.answer(exchange.peer, Answer::Refused(refusal))
     }
 
     pub(super) fn count_refusal(&self, account: Option<&Account>, code: Code) {
@@ -51,7 +52,7 @@ impl Daemon {
         account: Option<&Account>,
         fast: TooFast,
     ) -> Next {
-        let refusal = too_fast(fast, exchange.connection.caller, account);
+        let refusal = too_fast(fast, exchange.peer.caller(), account);
         self.refuse_noted(exchange, account, fast.payer, &refusal)
     }
 
@@ -65,14 +66,14 @@ impl Daemon {
         refusal: &Refusal,
     ) -> Next {
         self.count_refusal(account, refusal.code);
-        let caller = exchange.connection.caller;
+        let caller = exchange.peer.caller();
         let noted = self
             .quotas
             .note(payer, caller, refusal.code, Instant::now());
         if let Some(suppressed) = noted {
             self.record_refusal(&exchange, account, refusal.code, suppressed);
         }
-        self.answer(exchange.connection, wire::refusal_line(refusal))
+        self.answer(exchange.peer, Answer::Refused(refusal))
     }
 
     /// A refusal needs no record to be given; the record is attempted all the same.
@@ -84,7 +85,7 @@ impl Daemon {
         suppressed: u32,
     ) {
         let lifespan = exchange.request.lifespan().map(ToString::to_string);
-        let remembered = self.remembered(exchange.connection.caller, &exchange.engine);
+        let remembered = self.remembered(exchange.peer.caller(), &exchange.engine);
         let event = exchange.event(
             account.or(remembered.as_deref()),
             Outcome::Refused {
@@ -93,7 +94,7 @@ impl Daemon {
                 suppressed,
             },
         );
-        let caller = exchange.connection.caller;
+        let caller = exchange.peer.caller();
         self.record(
             &exchange.engine,
             &event,
@@ -221,7 +222,7 @@ fn too_fast(fast: TooFast, caller: Caller, account: Option<&Account>) -> Refusal
             "tokens for others",
             "One token serves many calls of its user until it expires.",
         ),
-        Payer::Verifier(_) | Payer::Strangers => (
+        Payer::Verifier(_) | Payer::HttpVerifier(_) | Payer::Strangers => (
             "verifications",
             "What was said of a token stays true for a while.",
         ),

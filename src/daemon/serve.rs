@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::account::Account;
 use crate::audit::{Event, Outcome};
+use crate::caller::Door;
 use crate::daemon::Daemon;
 use crate::daemon::connection::{Connection, Fill, Hears};
 use crate::daemon::directory::{Found, Sought, Who};
@@ -17,6 +18,7 @@ use crate::daemon::engine::Engine;
 use crate::daemon::front::{shutting_down, unfinished};
 use crate::daemon::inbox::Line;
 use crate::daemon::metrics::Kind;
+use crate::daemon::peer::{Answer, Peer};
 use crate::daemon::refuse::{no_account, no_directory};
 use crate::policy::{Bounds, Names};
 use crate::wire::{self, Code, Pong, Refusal, Request, Standing};
@@ -25,7 +27,7 @@ use crate::wire::{self, Code, Pong, Refusal, Request, Standing};
 pub(super) struct Exchange {
     /// The configuration in force when it came.
     pub(super) engine: Arc<Engine>,
-    pub(super) connection: Connection,
+    pub(super) peer: Peer,
     pub(super) request: Request,
     /// For whom a service got the token that it wants refreshed, once that's known.
     pub(super) on_behalf: Option<String>,
@@ -93,39 +95,48 @@ impl Daemon {
             Ok(request) => request,
             Err(refusal) => {
                 self.record_unread(connection.caller, refusal.code);
-                return self.answer(connection, wire::refusal_line(&refusal));
+                return self.answer_line(connection, wire::refusal_line(&refusal));
             }
         };
         match request {
-            Request::Ping => self.answer(connection, pong()),
-            Request::Jwks => self.answer(connection, engine.jwks_answer.clone()),
+            Request::Ping => self.answer_line(connection, pong()),
+            Request::Jwks => self.answer_line(connection, engine.jwks_answer.clone()),
             request => {
                 if matches!(request, Request::Issue { .. } | Request::Refresh { .. }) {
                     connection.begun = Some((now, Kind::Issue));
                 }
-                let is_roots = request.is_administrative() && connection.caller.uid == 0;
-                let is_verify = matches!(request, Request::Verify { .. });
                 let exchange = Exchange {
                     engine,
-                    connection,
+                    peer: Peer::Line(connection),
                     request,
                     on_behalf: None,
                 };
-                if is_verify {
-                    self.verify(exchange, now)
-                } else if is_roots {
-                    self.administer_as_root(exchange)
-                } else {
-                    self.learn(exchange, now)
-                }
+                self.attend_to(exchange, now)
             }
+        }
+    }
+
+    /// Does what a request asks for that depends on who asks, by whichever door
+    /// it came.
+    pub(super) fn attend_to(self: &Arc<Self>, exchange: Exchange, now: Instant) -> Next {
+        match &exchange.request {
+            Request::Verify { .. } => self.verify(exchange, now),
+            // Of a peer of the HTTP door, even root, it has to be known that it's no proxy.
+            request
+                if request.is_administrative()
+                    && exchange.peer.caller().uid == 0
+                    && exchange.peer.caller().door == Door::Main =>
+            {
+                self.administer_as_root(exchange)
+            }
+            _ => self.learn(exchange, now),
         }
     }
 
     /// Learns who asks and what the policy's names mean: from memory, or by
     /// looking them up meanwhile.
     fn learn(self: &Arc<Self>, exchange: Exchange, now: Instant) -> Next {
-        let sought = exchange.sought(Who::Uid(exchange.connection.caller.uid));
+        let sought = exchange.sought(Who::Uid(exchange.peer.caller().uid));
         let caller = self.directory.remembered(&sought, now);
         let names = self
             .directory
@@ -149,10 +160,14 @@ impl Daemon {
 
     /// Hears what is asked, of a caller who has an account.
     fn hear(self: &Arc<Self>, exchange: Exchange, caller: Found, names: Arc<Names>) -> Next {
-        let uid = exchange.connection.caller.uid;
+        let uid = exchange.peer.caller().uid;
         let Some(caller) = caller else {
             return self.refuse(exchange, None, &no_account(uid));
         };
+        let policy = &exchange.engine.config.policy;
+        if let Err(refusal) = policy.admits(exchange.peer.caller().door, &names, &caller) {
+            return self.refuse(exchange, Some(&caller), &refusal);
+        }
         match &exchange.request {
             Request::Issue { .. } => self.issue(exchange, caller, names),
             Request::Refresh { .. } => self.refresh(exchange, caller, names),
@@ -160,15 +175,17 @@ impl Daemon {
             _ => {
                 self.quotas.settle(uid);
                 let standing = self.standing(&exchange.engine, &names, &caller);
-                self.answer(exchange.connection, wire::ok_line(&standing))
+                self.answer(exchange.peer, Answer::Line(wire::ok_line(&standing)))
             }
         }
     }
 
     /// Hands an exchange to others, who will go on with the connection.
     pub(super) fn hand_on(&self, mut exchange: Exchange, to: impl FnOnce(Exchange)) -> Next {
-        self.fronts.release(&mut exchange.connection);
-        exchange.connection.eager = 0;
+        if let Peer::Line(connection) = &mut exchange.peer {
+            self.fronts.release(connection);
+            connection.eager = 0;
+        }
         to(exchange);
         None
     }
@@ -225,7 +242,19 @@ impl Daemon {
         }
     }
 
-    pub(super) fn answer(self: &Arc<Self>, mut connection: Connection, line: Vec<u8>) -> Next {
+    /// Gives an answer to whoever asked; a connection of the main socket goes on.
+    pub(super) fn answer(self: &Arc<Self>, peer: Peer, answer: Answer<'_>) -> Next {
+        match peer {
+            Peer::Line(connection) => self.answer_line(connection, answer.into_line()),
+            Peer::Http(visit) => {
+                self.metrics.answered(visit.kind(), visit.begun().elapsed());
+                visit.answer(&answer);
+                None
+            }
+        }
+    }
+
+    fn answer_line(self: &Arc<Self>, mut connection: Connection, line: Vec<u8>) -> Next {
         connection.deadline = None;
         if let Some((begun, kind)) = connection.begun.take() {
             self.metrics.answered(kind, begun.elapsed());
@@ -254,7 +283,7 @@ impl Exchange {
         outcome: Outcome<'a>,
     ) -> Event<'a> {
         Event {
-            caller: self.connection.caller,
+            caller: self.peer.caller(),
             user: account.map(|account| account.name.as_str()),
             operation: self.request.operation(),
             target: self.target(),

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::account::{Account, NO_UID};
+use crate::caller::{Caller, Door};
 use crate::daemon::directory::{Acquaintance, Who};
 use crate::daemon::grant::{Facts, Wanted};
+use crate::daemon::peer::Peer;
 use crate::daemon::quotas::{Payer, STRANGERS};
 use crate::daemon::serve::{Exchange, Next};
 use crate::daemon::{Daemon, unix_now};
 use crate::policy::Names;
-use crate::token::bearer;
 use crate::token::compact::Claims;
 use crate::token::verify::{Rules, Verified, verify};
 use crate::wire::{self, Refusal, Request};
@@ -19,7 +20,7 @@ impl Daemon {
     /// Tells anybody whether a token is valid, and what it says. Who asks
     /// matters only for who pays.
     pub(super) fn verify(self: &Arc<Self>, exchange: Exchange, now: Instant) -> Next {
-        let sought = exchange.sought(Who::Uid(exchange.connection.caller.uid));
+        let sought = exchange.sought(Who::Uid(exchange.peer.caller().uid));
         let caller = self.directory.acquaintance(&sought, now);
         let names = self.directory.last_names(exchange.engine.generation, now);
         if let (Acquaintance::Account | Acquaintance::NoAccount, Some(names)) = (caller, names) {
@@ -46,8 +47,12 @@ impl Daemon {
         names: Arc<Names>,
     ) -> Next {
         let (payer, rate) = if has_account {
-            let payer = Payer::Verifier(exchange.connection.caller.uid);
-            (payer, exchange.engine.config.limits.verifications)
+            let Caller { uid, door, .. } = exchange.peer.caller();
+            let config = &exchange.engine.config;
+            match door {
+                Door::Main => (Payer::Verifier(uid), config.limits.verifications),
+                Door::Http => (Payer::HttpVerifier(uid), config.http.verifications),
+            }
         } else {
             (Payer::Strangers, STRANGERS)
         };
@@ -58,7 +63,7 @@ impl Daemon {
             exchange,
             names,
             move |daemon, exchange, examined| match examined {
-                Ok(verified) => daemon.answer(exchange.connection, answer(verified)),
+                Ok(verified) => daemon.forward(exchange, told(verified), payer),
                 Err(refusal) => daemon.refuse_noted(exchange, None, payer, &refusal),
             },
         )
@@ -120,15 +125,21 @@ impl Daemon {
 
     /// Takes a token apart and checks it, on the threads that sign and when
     /// it's the caller's turn: a flood of tokens holds up only who sends it,
-    /// and no thread that reads requests.
+    /// and no thread that reads requests. The threads of the HTTP door are there
+    /// for verifications, and hand none on.
     fn examine<F>(self: &Arc<Self>, exchange: Exchange, names: Arc<Names>, then: F) -> Next
     where
         F: FnOnce(&Arc<Self>, Exchange, Result<Verified, Refusal>) -> Next + Send + 'static,
     {
+        let is_verify = matches!(exchange.request, Request::Verify { .. });
+        if is_verify && matches!(exchange.peer, Peer::Http(_)) {
+            let examined = self.judge(&exchange, &names);
+            return then(self, exchange, examined);
+        }
         let daemon = Arc::clone(self);
         self.hand_on(exchange, move |exchange| {
             let signers = Arc::clone(&daemon.signers);
-            signers.submit(exchange.connection.caller.uid, move || {
+            signers.submit(exchange.peer.caller().uid, move || {
                 let examined = daemon.judge(&exchange, &names);
                 if let Some(next) = then(&daemon, exchange, examined) {
                     daemon.advance(next);
@@ -146,7 +157,7 @@ impl Daemon {
             policy: &config.policy,
             names,
         };
-        let token = shown(&exchange.request)?.as_bytes();
+        let token = exchange.request.shown_token()?.as_bytes();
         let verified = verify(token, exchange.engine.keys.ring(), &rules, unix_now())
             .map_err(|rejected| rejected.refusal())?;
         let Claims { sun, uid, .. } = &verified.claims;
@@ -157,33 +168,12 @@ impl Daemon {
     }
 }
 
-/// The one token that a request brings.
-fn shown(request: &Request) -> Result<&str, Refusal> {
-    let (token, authorization) = match request {
-        Request::Refresh { token } => (token.as_ref(), None),
-        Request::Verify {
-            token,
-            authorization,
-        } => (token.as_ref(), authorization.as_ref()),
-        _ => (None, None),
-    };
-    match (token, authorization) {
-        (Some(_), Some(_)) => Err(bearer::invalid(
-            "The request has a token and a header that carries one, too.",
-        )),
-        (Some(token), None) if token.as_str().is_empty() => Err(bearer::missing()),
-        (Some(token), None) => Ok(token.as_str()),
-        (None, Some(header)) => bearer::from_authorization(header.as_str()),
-        (None, None) => Err(bearer::missing()),
-    }
-}
-
-fn answer(verified: Verified) -> Vec<u8> {
-    wire::ok_line(&wire::Verified {
+fn told(verified: Verified) -> wire::Verified {
+    wire::Verified {
         user: verified.claims.sun.clone(),
         expires_at: verified.claims.exp,
         kid: verified.kid,
         alg: verified.algorithm.as_str().into(),
         claims: verified.claims,
-    })
+    }
 }

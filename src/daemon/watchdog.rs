@@ -2,7 +2,8 @@
 //! and not otherwise.
 //!
 //! A ping through the listening socket and through each front, a signature, a
-//! call to each signer and a task for the runtime: whichever of them hangs,
+//! call to each signer, a task for the runtime and for each thread of the HTTP
+//! door: whichever of them hangs,
 //! systemd hears no more of us, and starts another. Look-ups of accounts are
 //! left out: a directory service that hangs is no reason to start anew.
 
@@ -79,6 +80,17 @@ fn round(daemon: &Arc<Daemon>, door: Option<&Path>, until: Instant) -> Result<()
         let _ = tell.send(true);
     });
 
+    let threads = daemon.http.iter().flat_map(|http| &http.threads);
+    let of_http: Vec<Receiver<bool>> = threads
+        .map(|thread| {
+            let (tell, ran) = sync_channel(1);
+            thread.spawn(async move {
+                let _ = tell.send(true);
+            });
+            ran
+        })
+        .collect();
+
     for (index, stream) in pinged.iter().enumerate() {
         answer(stream, until).map_err(|_| format!("front-{index}"))?;
     }
@@ -92,6 +104,10 @@ fn round(daemon: &Arc<Daemon>, door: Option<&Path>, until: Instant) -> Result<()
         .then_some(())
         .ok_or("the signing key")?;
     said_yes(&ran, until).then_some(()).ok_or("the runtime")?;
+    for (index, ran) in of_http.iter().enumerate() {
+        let lives = said_yes(ran, until);
+        lives.then_some(()).ok_or_else(|| format!("http-{index}"))?;
+    }
     door.map_or(Ok(()), |path| knock(path, until))
 }
 

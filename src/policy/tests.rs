@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::caller::Door;
 
 const SLURM: u32 = 64_030;
 const HPCUSERS: u32 = 3001;
@@ -33,6 +34,7 @@ pub(super) fn plain() -> Policy {
         allow_names: Vec::new(),
         rules: Vec::new(),
         delegates: Vec::new(),
+        proxies: Vec::new(),
         default_lifespan: lifespan("30m"),
         max_lifespan: lifespan("12h"),
         identity_claims: false,
@@ -58,6 +60,7 @@ fn delegate(caller: &str) -> Delegate {
         deny_groups: list(&["operators"]),
         max_lifespan: Some(lifespan("10m")),
         rate: RATE,
+        http: false,
     }
 }
 
@@ -1112,8 +1115,9 @@ prop_compose! {
         for_groups in groups(),
         deny_groups in groups(),
         max_lifespan in prop::option::of(lifespans()),
+        http in any::<bool>(),
     ) -> Delegate {
-        Delegate { caller: caller.into(), for_groups, deny_groups, max_lifespan, rate: RATE }
+        Delegate { caller: caller.into(), for_groups, deny_groups, max_lifespan, rate: RATE, http }
     }
 }
 
@@ -1128,6 +1132,7 @@ prop_compose! {
         allow_names in few(&PATTERNS),
         rules in prop::collection::vec(rules(), 0..3),
         delegates in prop::collection::vec(delegates(), 0..3),
+        proxies in users(),
         lifespans in (lifespans(), lifespans()),
         identity in (any::<bool>(), prop::sample::select(&[0, 999, 3002][..])),
     ) -> Policy {
@@ -1142,6 +1147,7 @@ prop_compose! {
             allow_names: list(&allow_names),
             rules,
             delegates,
+            proxies,
             default_lifespan: lifespans.0,
             max_lifespan: lifespans.1,
             identity_claims: identity.0,
@@ -1431,6 +1437,27 @@ proptest! {
         prop_assert!(entry.max_lifespan.is_none_or(|cap| grant.lifespan() <= cap));
         let own = policy.decide(&names, &target, None, Asked::Of(grant.lifespan()));
         prop_assert!(own.is_ok(), "{:?}", own);
+    }
+
+    #[test]
+    fn no_policy_gives_by_http_what_the_main_socket_would_not_or_to_whom_it_must_not(
+        (policy, names, caller, target, asked) in cases()
+    ) {
+        let decided = policy.decide_at(Door::Http, &names, &caller, target.as_ref(), asked);
+        let Ok(grant) = decided else { return Ok(()) };
+        let at_main = policy.decide(&names, &caller, target.as_ref(), asked);
+        prop_assert_eq!(at_main.as_ref(), Ok(&grant));
+        prop_assert!(policy.proxies.iter().all(|proxy| names.users.contains_key(proxy)));
+        let is_caller = |proxy: &String| {
+            *proxy == caller.name || names.users.get(proxy) == Some(&caller.uid)
+        };
+        prop_assert!(!policy.proxies.iter().any(is_caller));
+        let slurm_uids = [policy.slurm_uid, names.slurm_uid];
+        prop_assert!(grant.uid() != 0 && !slurm_uids.contains(&Some(grant.uid())));
+        if let Some(delegate) = grant.delegate() {
+            let entry = policy.delegates.iter().find(|entry| entry.caller == delegate);
+            prop_assert!(entry.is_some_and(|entry| entry.http));
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Code, Exposition, Refusal, VERSION, line, shorten};
+use crate::token::bearer;
 
 /// What a caller asks for: `{"v":1,"op":"issue","lifespan":600}`.
 ///
@@ -259,6 +260,27 @@ impl Request {
             Self::Sessions { user, .. } => user.as_deref(),
             Self::Block { user, .. } | Self::Unblock { user } => Some(user),
             _ => None,
+        }
+    }
+
+    /// The one token that it brings, to have it verified or refreshed.
+    pub fn shown_token(&self) -> Result<&str, Refusal> {
+        let (token, authorization) = match self {
+            Self::Refresh { token } => (token.as_ref(), None),
+            Self::Verify {
+                token,
+                authorization,
+            } => (token.as_ref(), authorization.as_ref()),
+            _ => (None, None),
+        };
+        match (token, authorization) {
+            (Some(_), Some(_)) => Err(bearer::invalid(
+                "The request has a token and a header that carries one, too.",
+            )),
+            (Some(token), None) if token.as_str().is_empty() => Err(bearer::missing()),
+            (Some(token), None) => Ok(token.as_str()),
+            (None, Some(header)) => bearer::from_authorization(header.as_str()),
+            (None, None) => Err(bearer::missing()),
         }
     }
 

@@ -270,6 +270,21 @@ fn a_token_that_could_not_be_printed_is_a_failure() {
     }
 }
 
+#[test]
+fn a_closed_standard_output_is_as_dev_null_and_the_token_goes_nowhere_else() {
+    let mut sh = ALICE.runs("sh");
+    // Whatever is opened first would take the place of what is closed.
+    let script = "slurm-token <&- >&- 2>&- 3> ~/closed; echo $?; wc -c < ~/closed
+        slurm-token keep --once --file ~/closed-kept <&- >&- 2>&-; echo $?; cat ~/closed-kept";
+    sh.args(["-c", script])
+        .env("SLURM_TOKEND_SOCKET", DAEMON.socket());
+    let said = stdout(sh.output().unwrap());
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[..3], ["0", "0", "0"], "{said}");
+    assert_eq!(user_of(lines[3]), "alice");
+    assert_eq!(lines.len(), 4);
+}
+
 // Which socket it asks.
 
 #[test]

@@ -2,16 +2,19 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::node::{ALICE, Daemon, generate_key, stdout, until};
+use crate::node::{ALICE, Daemon, HANG, generate_key, stdout, until};
 use crate::slurm::RS256;
 
 static DAEMON: LazyLock<Daemon> = LazyLock::new(|| {
@@ -419,6 +422,59 @@ fn a_trace_that_can_not_be_written_asks_nobody() {
     let output = outcome(&["--trace", "/nonexistent/trace", &server.url()]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(server.requests(), Vec::<String>::new());
+}
+
+// Where this process stays beside curl.
+
+/// A server that has a request by `curl -v` and no answer to it yet: what
+/// alice's script started, and the connection.
+fn waits(script: &str) -> (Child, BufReader<TcpStream>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/x", listener.local_addr().unwrap());
+    let mut sh = ALICE.runs("sh");
+    let child = sh
+        .args(["-c", script, &url])
+        .env("SLURM_TOKEND_SOCKET", DAEMON.socket())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut connection = BufReader::new(listener.accept().unwrap().0);
+    connection.get_ref().set_read_timeout(Some(HANG)).unwrap();
+    let mut request = String::new();
+    while !request.ends_with("\r\n\r\n") {
+        connection.read_line(&mut request).unwrap();
+    }
+    (child, connection)
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+}
+
+#[test]
+fn a_signal_ends_curl_too_and_shows_as_what_ended_it() {
+    for sent in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+        Signal::SIGUSR1,
+    ] {
+        let (mut child, mut connection) = waits("exec slurm-token curl -v $0");
+        signal(&child, sent);
+        // curl hangs up.
+        assert_eq!(connection.read(&mut [0]).unwrap(), 0, "{sent}");
+        assert_eq!(child.wait().unwrap().signal(), Some(sent as i32), "{sent}");
+    }
+}
+
+#[test]
+fn a_signal_that_the_caller_ignores_ends_neither() {
+    let (child, mut connection) = waits("trap '' HUP; exec slurm-token curl -v $0");
+    signal(&child, Signal::SIGHUP);
+    connection.get_mut().write_all(OK.as_bytes()).unwrap();
+    assert_eq!(stdout(child.wait_with_output().unwrap()), "yes");
 }
 
 // By TLS.

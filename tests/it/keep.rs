@@ -1,6 +1,11 @@
 //! `slurm-token keep`: a file that holds a valid token whenever one looks,
 //! whatever becomes of the daemon, the disk and the keeper itself.
 
+/// What it does where the clock jumps.
+mod clock;
+/// What it runs after a renewal.
+mod exec;
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -410,7 +415,7 @@ fn what_is_no_file_of_tokens_is_not_replaced() {
 
 #[test]
 fn a_signal_ends_it_well_and_the_token_stays() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         let directory = directory(&format!("keep-{signal}"));
         let mut keeper = Keeper::start(&directory.join("token"), &[]);
         keeper.signal(signal);
@@ -418,6 +423,28 @@ fn a_signal_ends_it_well_and_the_token_stays() {
         assert_eq!(names_in(&directory), ["token"]);
         assert_eq!(claims(keeper.token().trim_end())["sun"], "alice");
     }
+}
+
+#[test]
+fn a_signal_that_its_caller_ignores_does_not_end_it() {
+    let file = directory("keep-nohup").join("token");
+    let mut sh = ALICE.runs("sh");
+    sh.args([
+        "-c",
+        "trap '' HUP; exec slurm-token keep --file $0 --lifespan=1",
+    ])
+    .arg(&file)
+    .env("SLURM_TOKEND_SOCKET", DAEMON.socket());
+    let mut keeper = Keeper {
+        child: sh.spawn().unwrap(),
+        file: file.clone(),
+    };
+    until("the file", || file.exists());
+    keeper.signal(Signal::SIGHUP);
+    keeper.renews(&keeper.token());
+    keeper.renews(&keeper.token());
+    keeper.signal(Signal::SIGTERM);
+    assert_eq!(keeper.end(), Some(0));
 }
 
 #[test]
@@ -473,61 +500,6 @@ fn once_says_by_its_exit_status_what_happened() {
     assert!(
         said.contains("this command ended with exit status: 7"),
         "{said}"
-    );
-}
-
-// What it runs.
-
-#[test]
-fn the_command_is_run_after_each_renewal_and_told_of_the_file() {
-    let directory = directory("keep-exec");
-    let file = directory.join("token");
-    let seen = directory.join("seen");
-    let script = format!(
-        "echo $SLURM_TOKEN_EXPIRES_AT $(cat $SLURM_TOKEN_FILE) ${{SLURM_JWT-none}} >> {}",
-        seen.display()
-    );
-    let _keeper = Keeper::start(&file, &["--lifespan=1", "--exec", &script]);
-    let lines = || {
-        let text = fs::read_to_string(&seen).unwrap_or_default();
-        text.lines().map(ToOwned::to_owned).collect::<Vec<_>>()
-    };
-    until("three renewals", || lines().len() >= 3);
-    for line in &lines()[..3] {
-        let [expires, token, jwt] = line.split(' ').collect::<Vec<_>>()[..] else {
-            panic!("{line}")
-        };
-        assert_eq!(claims(token)["exp"].to_string(), expires);
-        assert_eq!(jwt, "none");
-    }
-}
-
-#[test]
-fn a_command_that_fails_or_hangs_stops_no_renewal() {
-    for (name, script, said) in [
-        ("fails", "exit 7", "ended with exit status: 7"),
-        ("hangs", "exec sleep infinity", "is not started once more"),
-    ] {
-        let file = directory(&format!("keep-exec-{name}")).join("token");
-        let keeper = Keeper::start(&file, &["--lifespan=1", "--exec", script]);
-        keeper.renews(&keeper.token());
-        keeper.says(&said.replace("is not", "It is not"));
-        keeper.renews(&keeper.token());
-    }
-}
-
-#[test]
-fn the_command_has_no_signal_blocked() {
-    let directory = directory("keep-exec-signals");
-    let seen = directory.join("seen");
-    let script = format!("grep SigBlk /proc/self/status > {}", seen.display());
-    let _keeper = Keeper::start(&directory.join("token"), &["--exec", &script]);
-    until("the command", || {
-        fs::read_to_string(&seen).is_ok_and(|text| text.ends_with('\n'))
-    });
-    assert_eq!(
-        fs::read_to_string(&seen).unwrap(),
-        "SigBlk:\t0000000000000000\n"
     );
 }
 

@@ -127,6 +127,14 @@ fn signals_are_to_the_command_what_they_are_with_env() {
 }
 
 #[test]
+fn a_broken_pipe_ends_the_command_even_where_its_caller_ignores_that() {
+    let ignored =
+        printed("trap '' PIPE; exec slurm-token run sed -n 's/^SigIgn:\t//p' /proc/self/status");
+    let ignored = u64::from_str_radix(ignored.trim_end(), 16).unwrap();
+    assert_eq!(ignored & 1 << (13 - 1), 0, "SIGPIPE is ignored");
+}
+
+#[test]
 fn the_terminal_is_the_commands() {
     let said = printed(
         "script --quiet --return --command \

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::clock::settable;
 use crate::node::{ALICE, Daemon, generate_key, records, stdout, until};
 use crate::peer::code;
 
@@ -179,18 +180,8 @@ fn a_broken_record_is_set_aside_and_the_daemon_goes_on() {
 
 /// A daemon whose clock can be set.
 fn start_with_clock(name: &str, clock: &Path) -> Daemon {
-    fs::write(clock, "+0").unwrap();
     let mut command = Daemon::command(name);
-    let library = fs::read_dir("/usr/lib")
-        .unwrap()
-        .map(|entry| entry.unwrap().path().join("faketime/libfaketimeMT.so.1"))
-        .find(|library| library.exists())
-        .expect("the library of faketime");
-    command
-        .env("LD_PRELOAD", library)
-        .env("FAKETIME_TIMESTAMP_FILE", clock)
-        .env("FAKETIME_NO_CACHE", "1")
-        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    command.envs(settable(clock));
     Daemon::spawn(name, command)
 }
 

@@ -133,13 +133,17 @@ fn the_units_of_one_more_cluster_differ_in_its_name_alone() {
         .collect();
     assert_eq!(service, expected);
 
-    let socket = settings("slurm-tokend@.socket");
-    let expected: Vec<String> = settings("slurm-tokend.socket")
-        .into_iter()
-        .map(|line| match line.as_str() {
-            _ if line.starts_with("Description=") => format!("{line} of %i"),
-            _ => line.replace("/run/slurm-tokend/", "/run/slurm-tokend-%i/"),
-        })
-        .collect();
-    assert_eq!(socket, expected);
+    for name in ["slurm-tokend", "slurm-tokend-http"] {
+        let socket = settings(&format!("{name}@.socket"));
+        let expected: Vec<String> = settings(&format!("{name}.socket"))
+            .into_iter()
+            .map(|line| match line.as_str() {
+                _ if line.starts_with("Description=") => format!("{line} of %i"),
+                _ => line
+                    .replace("/run/slurm-tokend/", "/run/slurm-tokend-%i/")
+                    .replace("slurm-tokend.service", "slurm-tokend@%i.service"),
+            })
+            .collect();
+        assert_eq!(socket, expected);
+    }
 }

@@ -17,6 +17,7 @@ function __slurm_token_at
                 set at 'keep'
             case ':curl'
                 set at 'curl'
+                set __slurm_token_at_rest curl $words[(math $i + 1)..]
             case ':inspect'
                 set at 'inspect'
             case ':verify'
@@ -40,7 +41,7 @@ function __slurm_token_at
                 break
             case 'keep:--file' 'keep:--format' 'keep:--exec' 'keep:--lifespan' 'keep:--for' 'keep:--socket' 'keep:-M' 'keep:--cluster'
                 set value 1
-            case 'curl:--url' 'curl:--lifespan' 'curl:--for' 'curl:--socket' 'curl:-M' 'curl:--cluster'
+            case 'curl:--url' 'curl:--lifespan' 'curl:--for' 'curl:--socket' 'curl:--cluster'
                 set value 1
             case 'inspect:--expect-user' 'inspect:--format'
                 set value 1
@@ -99,10 +100,10 @@ complete -c slurm-token -n '__slurm_token_at "curl"' -l force-insecure -d 'send 
 complete -c slurm-token -n '__slurm_token_at "curl"' -l lifespan -x -a "max 10m 30m 1h 12h" -d 'how long the token lives'
 complete -c slurm-token -n '__slurm_token_at "curl"' -l for -x -a '(__fish_complete_users)' -d 'a token for this user, where the policy lets you ask'
 complete -c slurm-token -n '__slurm_token_at "curl"' -l socket -r -F -d 'the daemon\'s socket'
-complete -c slurm-token -n '__slurm_token_at "curl"' -s M -l cluster -x -a '(string replace -rf "^/run/slurm-tokend-(.*)/\$" "\$1" /run/slurm-tokend-*/)' -d 'the socket of the daemon for this cluster'
+complete -c slurm-token -n '__slurm_token_at "curl"' -l cluster -x -a '(string replace -rf "^/run/slurm-tokend-(.*)/\$" "\$1" /run/slurm-tokend-*/)' -d 'the socket of the daemon for this cluster'
 complete -c slurm-token -n '__slurm_token_at "curl"' -l wait -d 'while the daemon is away, busy, or says that you ask too often, ask...'
 complete -c slurm-token -n '__slurm_token_at "curl"' -s h -l help -d 'print this'
-complete -c slurm-token -n '__slurm_token_at "curl"' -F
+complete -c slurm-token -n '__slurm_token_at "curl"' -a '(complete -C (string join " " -- (string escape -- $__slurm_token_at_rest) (commandline -ct)))'
 complete -c slurm-token -n '__slurm_token_at "inspect"' -l expect-user -x -a '(__fish_complete_users)' -d 'fail if Slurm would take its bearer for somebody else'
 complete -c slurm-token -n '__slurm_token_at "inspect"' -l json -d 'for programs'
 complete -c slurm-token -n '__slurm_token_at "inspect"' -l format -x -a "env\t'SLURM_JWT=TOKEN (default)' export\t'export SLURM_JWT=TOKEN, for eval' raw\t'the token alone' json\t'an object: token, user, expires_at, kid, jti' header\t'the HTTP headers, for curl -H @-' curl\t'the same, for curl -K -'" -d 'how it is written'

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::node::Node;
-use crate::account;
+use crate::account::{self, GroupNames};
 use crate::admin::program::{PATIENCE, run};
 use crate::audit::{Event, Outcome};
-use crate::caller::Caller;
+use crate::caller::{Caller, Door};
 use crate::config::Config;
 use crate::daemon::{engine, unix_now};
 use crate::issue::Issuer;
@@ -82,7 +82,7 @@ fn token(node: &Node, key: Arc<SigningKey>, user: &str) -> Result<Zeroizing<Stri
             "name an ordinary account that Slurm knows: --as USER",
         )
     };
-    let account = account::by_name(user, false)
+    let account = account::by_name(user, GroupNames::Unneeded)
         .map_err(|errno| unknown(format!("it can't be looked up: {}", errno.desc())))?
         .ok_or_else(|| unknown("there is no such account".into()))?;
     let names = Names {
@@ -117,6 +117,7 @@ fn token(node: &Node, key: Arc<SigningKey>, user: &str) -> Result<Zeroizing<Stri
         caller: Caller {
             uid: nix::unistd::getuid().as_raw(),
             pid: nix::unistd::getpid().as_raw(),
+            door: Door::Main,
         },
         user: None,
         operation: "rotate-check",

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::admin::say;
-use crate::caller::Caller;
+use crate::caller::{Caller, Door};
 use crate::client;
 use crate::config::Config;
 use crate::daemon::CONFIGURATION;
@@ -193,7 +193,7 @@ fn reload(daemon: Pid) -> Result<(), Problem> {
 /// Our daemon that listens on a socket: never systemd, which may do so for it.
 fn daemon_on(socket: &Path) -> Option<Pid> {
     let stream = UnixStream::connect(socket).ok()?;
-    let pid = Caller::of(&stream).ok()?.pid;
+    let pid = Caller::of(&stream, Door::Main).ok()?.pid;
     let program = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     (pid > 1 && program.trim_end() == "slurm-tokend").then(|| Pid::from_raw(pid))
 }

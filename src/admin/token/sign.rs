@@ -7,12 +7,12 @@ use std::sync::Arc;
 use clap::Args;
 use zeroize::Zeroizing;
 
-use crate::account::{self, Account};
+use crate::account::{self, Account, GroupNames};
 use crate::admin::key::{algorithm, kid};
 use crate::admin::site::{Site, no_account, no_directory};
 use crate::admin::{Failure, asked, print, say};
 use crate::audit::{Event, Form, Outcome, Receiver, Recorder, SYSLOG_SOCKET, Syslog};
-use crate::caller::Caller;
+use crate::caller::{Caller, Door};
 use crate::config::KeySource;
 use crate::daemon::blocks::Keeper;
 use crate::daemon::{keyring, unix_now};
@@ -137,8 +137,9 @@ impl Sign {
             return Ok(Err(refusal));
         }
         let names = site.names()?;
-        let account: Option<Account> = account::by_name(&self.sun, policy.identity_claims)
-            .map_err(|errno| no_directory(&self.sun, errno))?;
+        let account: Option<Account> =
+            account::by_name(&self.sun, GroupNames::if_carried(policy.identity_claims))
+                .map_err(|errno| no_directory(&self.sun, errno))?;
         Ok(match account {
             Some(account) => match blocks.refusal(account.uid, &account.name) {
                 Some(blocked) => Err(blocked),
@@ -231,7 +232,7 @@ impl<'a> Record<'a> {
         let syslog = Syslog::new(Path::new(SYSLOG_SOCKET));
         let recorder = Recorder::new(Receiver::Syslog(syslog), form);
         recorder.check().map_err(|why| unrecorded(&why))?;
-        let root = account::by_uid(0, false).ok().flatten();
+        let root = account::by_uid(0, GroupNames::Unneeded).ok().flatten();
         Ok(Self {
             recorder,
             root: root.map_or_else(|| "root".into(), |account| account.name),
@@ -271,6 +272,7 @@ impl<'a> Record<'a> {
             caller: Caller {
                 uid: 0,
                 pid: nix::unistd::getpid().as_raw(),
+                door: Door::Main,
             },
             user: Some(&self.root),
             operation: "sign",

@@ -1,5 +1,6 @@
 use super::super::tests::{alice, lifespan, machine, plain, portal, refused, with_portal};
 use super::*;
+use crate::caller::Door;
 use crate::token::compact::Actor;
 
 const NOW: u64 = 1_795_305_600;
@@ -34,7 +35,7 @@ fn by(service: &str, old: Claims) -> Claims {
 }
 
 fn renewed(policy: &Policy, old: &Claims) -> Result<Grant, Refusal> {
-    policy.renew(&machine(), &alice(), None, old, NOW)
+    policy.renew(Door::Main, &machine(), &alice(), None, old, NOW)
 }
 
 // Whose token it is.
@@ -112,7 +113,7 @@ fn a_token_renewed_for_another_names_the_service_again() {
             ..old()
         },
     );
-    let grant = policy.renew(&machine(), &portal(), Some(&alice()), &old, NOW);
+    let grant = policy.renew(Door::Main, &machine(), &portal(), Some(&alice()), &old, NOW);
     let grant = grant.unwrap();
     assert_eq!(
         (grant.subject(), grant.delegate()),
@@ -138,9 +139,23 @@ fn the_policy_is_applied_as_it_is_now() {
 
     let uncovered = by("portal", old());
     let capped = with_portal();
-    let decided = capped.renew(&machine(), &portal(), Some(&alice()), &uncovered, NOW);
+    let decided = capped.renew(
+        Door::Main,
+        &machine(),
+        &portal(),
+        Some(&alice()),
+        &uncovered,
+        NOW,
+    );
     refused(decided, Code::LifespanTooLong, "longer than the 10m");
-    let gone = plain().renew(&machine(), &portal(), Some(&alice()), &uncovered, NOW);
+    let gone = plain().renew(
+        Door::Main,
+        &machine(),
+        &portal(),
+        Some(&alice()),
+        &uncovered,
+        NOW,
+    );
     refused(gone, Code::NotAllowed, "no delegate");
 }
 

@@ -42,6 +42,7 @@ fn policy() -> Policy {
         allow_names: Vec::new(),
         rules: Vec::new(),
         delegates: Vec::new(),
+        proxies: Vec::new(),
         default_lifespan: "30m".parse().unwrap(),
         max_lifespan: "12h".parse().unwrap(),
         identity_claims: false,

@@ -1,16 +1,17 @@
 # What a shell offers at the end of each line, typed in a terminal:
 #
-#   typed.zsh bash|zsh COMPLETIONS CAPTURE LINE...
+#   typed.zsh bash|zsh COMPLETIONS CAPTURE BASH-COMPLETION LINE...
 #
 # bash answers with the line and everything it offers, zsh with what it offers.
+# bash reads BASH-COMPLETION first.
 emulate -R zsh
 zmodload zsh/zpty
-shell=$1 completions=$2 capture=$3
-shift 3
+shell=$1 completions=$2 capture=$3 others=$4
+shift 4
 case $shell in
 bash)
     zpty terminal 'TERM=dumb bash --norc --noprofile -i'
-    setup="for file in $completions/bash/*; do . \$file; done"
+    setup=". $others; for file in $completions/bash/*; do . \$file; done"
     setup+="; bind -x '\"\\C-xd\": printf \"<<%s>>\" \"\$READLINE_LINE\"; READLINE_LINE='"
     # Inserts all completions, then tells the line.
     keys=$'\e*\C-xd'
