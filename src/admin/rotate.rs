@@ -95,7 +95,15 @@ enum Verb {
 
 pub(super) fn run(rotate: &Rotate) -> Result<(), Failure> {
     let configuration = rotate.config.clone().unwrap_or_else(usual_configuration);
-    let node = Node::look(&configuration, &rotate.jwks_dir)?;
+    let mut node = Node::look(&configuration, &rotate.jwks_dir)?;
+    let changes = !matches!(rotate.verb, Verb::Status { .. });
+    // Where no daemon has ever run there is no state directory.
+    let state = node.state.take_if(|_| changes);
+    let _lock = state.map(|state| state.lock_rotation()).transpose()?;
+    if changes {
+        // Somebody else may have had the lock until now.
+        node = Node::look(&configuration, &rotate.jwks_dir)?;
+    }
     for note in &node.notes {
         say(format_args!("{note}; it was left out"));
     }

@@ -457,6 +457,22 @@ fn nodes_that_share_a_configuration_must_all_be_ready_before_it_names_new_keys()
 }
 
 #[test]
+fn two_do_not_rotate_at_once() {
+    let node = Node::new("rotating-two", Named::SameFile);
+    let lock = "/var/lib/slurm-tokend-rotating-two/rotation.lock";
+    let file = fs::File::create(lock).unwrap();
+    file.lock().unwrap();
+    for words in [&["prepare"][..], &["now", "--compromised"]] {
+        let told = node.refused(words);
+        assert!(told.contains("locked by another program"), "{told}");
+    }
+    assert_eq!(node.files("keys"), ["login1.pem"]);
+    node.done(&["status"]);
+    file.unlock().unwrap();
+    node.done(&["prepare"]);
+}
+
+#[test]
 fn a_compromised_secret_is_replaced_where_the_next_one_is_prepared() {
     let node = Node::new("rotating-now-secret", Named::Secret);
     let before = fs::read(node.path("keys/login1.key")).unwrap();
