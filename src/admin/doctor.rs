@@ -373,18 +373,16 @@ fn of_slurm(file: &Path, program: &'static str, config: &Config, keys: &[Signs])
     let conf = SlurmConf::parse(&content, &mut |name| text(&directory.join(name)));
     let trust = Trust::of_process(keyring::key_trust(config).slurm_uid);
     let mut findings = Vec::new();
-    let set = conf.parameter("jwks").and_then(|jwks| {
-        let read = read_set(Path::new(jwks), &trust);
-        read.map_err(|finding| findings.extend(finding)).ok()
-    });
-    if let Some((_, flaws)) = &set {
-        findings.extend(flaws.iter().cloned());
-    }
+    let jwks = conf.parameter("jwks").map(Path::new);
+    let (set, flaws) = jwks.map_or((None, Vec::new()), |jwks| read_set(jwks, &trust));
+    let told = !flaws.is_empty();
+    findings.extend(flaws);
     let theirs = conf.jwt_key().map(PathBuf::from);
     let in_slurm = |key: &Signs| match (key.key.public(), &theirs) {
         (Some(public), _) => InSlurm::Jwks(match &set {
+            None if told => InJwks::Unsound,
             None => InJwks::Unread,
-            Some((set, _)) => match set.find(key.key.kid().as_str()) {
+            Some(set) => match set.find(key.key.kid().as_str()) {
                 Some(jwk) if *jwk == Jwk::new(public, key.key.kid()) => InJwks::Same,
                 Some(_) => InJwks::Other,
                 None => InJwks::Missing,
@@ -426,36 +424,47 @@ fn claims(policy: &Policy) -> Claims {
     }
 }
 
-/// A set of public keys, and what releases of Slurm won't take of it; or what
-/// is wrong with it, nothing where it isn't there.
-fn read_set(file: &Path, trust: &Trust) -> Result<(JwkSet, Vec<Finding>), Option<Finding>> {
+/// A set of public keys, if it's there and sound, and what is wrong with it.
+fn read_set(file: &Path, trust: &Trust) -> (Option<JwkSet>, Vec<Finding>) {
     if !file.exists() {
-        return Err(None);
+        return (None, Vec::new());
     }
-    let read = read_public(file, trust, MAX_JWKS).and_then(|bytes| {
-        let reading = JwkSet::parse(&bytes).map_err(|rejection| rejection.at(file))?;
-        Ok((reading.set, bytes))
-    });
-    let (set, bytes) = read.map_err(|problem| {
-        let why = "slurmctld may die of it, or refuse every token: slurm-tokenctl jwks lint tells \
-                   which";
-        Some(rules::problem(&problem, why))
-    })?;
-    let flaw = |verdict: lint::Verdict| {
-        let flaw = verdict.finding?;
-        let subject = verdict.subject.map_or_else(String::new, |s| s + ": ");
-        let fates = [verdict.slurm_22_05, verdict.slurm_26_05];
-        let found = fault(
-            file.display().to_string(),
-            format!("{subject}{}", flaw.what),
-            format!("Slurm 22.05 {}, 26.05 {}", fates[0], fates[1]),
-            flaw.mend,
-        );
-        let deadly = fates.contains(&Fate::Dies);
-        Some(if deadly { found } else { advice(found) })
+    let why = "slurmctld may die of it, or refuse every token";
+    let bytes = match read_public(file, trust, MAX_JWKS) {
+        Ok(bytes) => bytes,
+        Err(problem) => return (None, vec![rules::problem(&problem, why)]),
     };
-    let flaws = lint::judge(&bytes).into_iter().filter_map(flaw).collect();
-    Ok((set, flaws))
+    let of_mode = std::fs::metadata(file).ok().and_then(|there| {
+        let (mode, owner) = (there.mode(), there.uid());
+        lint::judge_mode(mode, owner, trust.slurm_uid)
+    });
+    let verdicts = lint::judge(&bytes).into_iter().chain(of_mode);
+    let mut flaws: Vec<_> = verdicts.filter_map(|v| of_verdict(file, v)).collect();
+    match JwkSet::parse(&bytes) {
+        Ok(reading) => (Some(reading.set), flaws),
+        Err(rejection) => {
+            if flaws.is_empty() {
+                flaws.push(rules::problem(&rejection.at(file), why));
+            }
+            (None, flaws)
+        }
+    }
+}
+
+/// What is wrong with an entry that all releases ignore or accept harms nothing
+/// else.
+fn of_verdict(file: &Path, verdict: lint::Verdict) -> Option<Finding> {
+    let flaw = verdict.finding?;
+    let fates = [verdict.slurm_22_05, verdict.slurm_26_05];
+    let harmless = verdict.subject.is_some() && !fates.contains(&Fate::Dies);
+    let subject = verdict.subject.map_or_else(String::new, |s| s + ": ");
+    let found = fault(
+        file.display().to_string(),
+        format!("{subject}{}", flaw.what),
+        format!("Slurm 22.05 {}, 26.05 {}", fates[0], fates[1]),
+        flaw.mend,
+    );
+    Some(if harmless { advice(found) } else { found })
 }
 
 fn secret(theirs: &Path, ours: &Path, trust: &Trust) -> Secret {

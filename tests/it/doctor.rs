@@ -234,6 +234,32 @@ fn what_a_crash_left_is_found_with_the_command_that_removes_it() {
 }
 
 #[test]
+fn what_releases_of_slurm_do_not_take_of_a_set_is_found_and_that_it_cannot_be_read() {
+    let key = generate_key("RS256", "doctor-ignored.pem");
+    Daemon::configure("doctor-ignored", "RS256", &key, "", "");
+    let mut set = build_jwks(&[&key]);
+    for (kid, missing) in [("ignored", "alg"), ("deadly", "kid")] {
+        let mut entry = set["keys"][0].clone();
+        entry["kid"] = kid.into();
+        entry.as_object_mut().unwrap().remove(missing);
+        set["keys"].as_array_mut().unwrap().push(entry);
+    }
+    let jwks = publish(&set, "doctor-ignored.json");
+    fs::set_permissions(&jwks, fs::Permissions::from_mode(0o600)).unwrap();
+    let conf = slurm_conf("doctor-ignored", |conf| {
+        let theirs = conf.split("jwks=").nth(1).unwrap().lines().next().unwrap();
+        conf.replace(theirs, jwks.to_str().unwrap())
+    });
+    let output = doctor("doctor-ignored", &conf, &[]);
+    let found = finds(&output, "key \"ignored\": ");
+    assert_eq!(found["weight"], "advice", "{found}");
+    for words in ["entry 3: ", "keeps SlurmUser from reading it"] {
+        let found = finds(&output, words);
+        assert_eq!(found["weight"], "fault", "{found}");
+    }
+}
+
+#[test]
 fn a_slurmctld_with_another_clock_is_found() {
     let told = SITE.bed.as_root(
         "env",

@@ -14,8 +14,10 @@ pub(super) enum InJwks {
     /// Another key under its kid.
     Other,
     Missing,
-    /// The file can't be read here.
+    /// The file isn't here.
     Unread,
+    /// The file can't be made sense of, which has a finding of its own.
+    Unsound,
 }
 
 /// How the HS256 key that Slurm uses compares to ours.
@@ -205,7 +207,7 @@ fn of_jwks(facts: &SlurmFacts<'_>, key: &KeyFacts, in_jwks: InJwks) -> Option<Fi
          Slurm 26.05 on scontrol reconfigure is enough)"
     );
     match in_jwks {
-        InJwks::Same => None,
+        InJwks::Same | InJwks::Unsound => None,
         InJwks::Unread => Some(advice(fault(
             jwks,
             format!("the set that {program} reads can't be read here"),
