@@ -99,7 +99,7 @@ node_files := \
 	$(foreach f,$(wildcard packaging/completions/fish/*),0644:$f:$(datadir)/fish/vendor_completions.d/$(notdir $f)) \
 	$(foreach f,$(wildcard packaging/selinux/slurm_tokend.*),0644:$f:$(datadir)/slurm-tokend/selinux/$(notdir $f)) \
 	0644:packaging/apparmor/usr.sbin.slurm-tokend:$(sysconfdir)/apparmor.d/$(subst /,.,$(patsubst /%,%,$(sbindir)/slurm-tokend)) \
-	$(foreach f,README.md SECURITY.md CHANGELOG.md LICENSE packaging/INSTALL.md,0644:$f:$(docdir)/$(notdir $f))
+	$(foreach f,README.md SECURITY.md CHANGELOG.md LICENSE packaging/INSTALL.md packaging/openapi.yaml,0644:$f:$(docdir)/$(notdir $f))
 python_files = $(foreach f,$(wildcard packaging/python/src/slurm_token/*.py packaging/python/src/slurm_token/py.typed),0644:$f:$(PYTHONDIR)/slurm_token/$(notdir $f))
 
 # Files that name the programs by their place get the true one.

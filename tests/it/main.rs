@@ -37,6 +37,7 @@ mod logs;
 mod metrics;
 mod newcomer;
 mod node;
+mod openapi;
 mod packages;
 mod peer;
 mod policy_test;
