@@ -92,7 +92,7 @@ node_files := \
 	$(foreach f,$(user_units),0644:$f:$(userunitdir)/$(notdir $f)) \
 	$(foreach f,$(wildcard systemd/sysusers.d/*),0644:$f:$(prefix)/lib/sysusers.d/$(notdir $f)) \
 	$(foreach f,$(wildcard systemd/tmpfiles.d/*),0644:$f:$(prefix)/lib/tmpfiles.d/$(notdir $f)) \
-	$(foreach f,$(wildcard systemd/drop-ins/*) etc/slurm-tokend.toml,0644:$f:$(docdir)/examples/$(notdir $f)) \
+	$(foreach f,$(wildcard systemd/drop-ins/* etc/*),0644:$f:$(docdir)/examples/$(notdir $f)) \
 	$(foreach f,$(wildcard packaging/man/*),0644:$f:$(mandir)/man$(patsubst .%,%,$(suffix $f))/$(notdir $f)) \
 	$(foreach f,$(wildcard packaging/completions/bash/*),0644:$f:$(datadir)/bash-completion/completions/$(notdir $f)) \
 	$(foreach f,$(wildcard packaging/completions/zsh/*),0644:$f:$(ZSHDIR)/$(notdir $f)) \

@@ -43,6 +43,7 @@ mod peer;
 mod policy_test;
 mod presented;
 mod private_host;
+mod proxied;
 mod python;
 mod readme;
 mod refresh;
