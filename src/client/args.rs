@@ -383,6 +383,7 @@ impl Given {
 pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
     let mut given = Given::default();
     let mut verb = None;
+    let mut asks_for_help = false;
     loop {
         if verb == Some(Verb::Run)
             && let Some(mut rest) = parser.try_raw_args()
@@ -417,6 +418,7 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
                         break;
                     }
                     (None, Some(named)) => verb = Some(named),
+                    (None, None) if readable == "help" => asks_for_help = true,
                     (Some(Verb::Run), _) => {
                         given.words.push(word);
                         given.words.extend(parser.raw_args().map_err(unreadable)?);
@@ -428,6 +430,10 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
                     }
                     (Some(before), Some(named)) if before == named => {
                         return usage(format!("{} is given twice", named.name()));
+                    }
+                    (Some(Verb::Keep), None) => {
+                        let file = plain(&text(word, "an operand")?);
+                        return usage(format!("keep takes its file by name: keep --file {file}"));
                     }
                     _ => return Err(unknown_operand(&text(word, "an operand")?)),
                 }
@@ -441,7 +447,11 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
         };
         given.option(option, value)?;
     }
-    given.command(verb.unwrap_or(Verb::Token))
+    let verb = verb.unwrap_or(Verb::Token);
+    if asks_for_help {
+        return Ok(Command::Help(verb));
+    }
+    given.command(verb)
 }
 
 /// The long option of this name, which has no hyphens here.
@@ -790,6 +800,20 @@ mod tests {
     }
 
     #[test]
+    fn help_may_be_asked_for_by_a_word() {
+        for (args, verb) in [
+            (&["help"][..], Verb::Token),
+            (&["help", "run"], Verb::Run),
+            (&["help", "curl"], Verb::Curl),
+        ] {
+            assert_eq!(command(args).unwrap(), Command::Help(verb), "{args:?}");
+        }
+        // But what is run may have that name.
+        assert_eq!(run_by(&["run", "help"]).1, ["help"]);
+        assert_eq!(complaint(&["help", "me"]), "\"me\" is not understood");
+    }
+
+    #[test]
     fn a_time_to_wait_may_be_given_or_left_out() {
         for (args, seconds) in [
             (&[][..], 0),
@@ -876,6 +900,10 @@ mod tests {
     #[test]
     fn keep_needs_a_file() {
         assert!(complaint(&["keep"]).starts_with("keep needs a file"));
+        assert_eq!(
+            complaint(&["keep", "~/f"]),
+            "keep takes its file by name: keep --file ~/f"
+        );
         assert_eq!(complaint(&["keep", "--file="]), "--file is empty");
         assert_eq!(complaint(&["--file=f"]), "--file goes with keep");
     }

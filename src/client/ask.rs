@@ -86,11 +86,21 @@ fn attempt<T: for<'de> Deserialize<'de>>(
     deadline: Instant,
     restart_until: Option<Instant>,
 ) -> Result<T, Trouble> {
-    let mut stream = socket::connect(path, deadline, restart_until).map_err(Trouble::Connection)?;
-    let answer = exchange(&mut stream, line, deadline)?;
+    let answer = line_back(path, line, deadline, restart_until)?;
     // What serde says of an unreadable answer may quote it, and a token with it.
     let answer = wire::parse_answer(&answer.0).map_err(|_| Trouble::Unreadable)?;
     answer.map_err(Trouble::Refused)
+}
+
+/// What the daemon says to this line.
+fn line_back(
+    path: &Path,
+    line: &[u8],
+    deadline: Instant,
+    restart_until: Option<Instant>,
+) -> Result<Line, Trouble> {
+    let mut stream = socket::connect(path, deadline, restart_until).map_err(Trouble::Connection)?;
+    exchange(&mut stream, line, deadline)
 }
 
 /// Why there was no answer.
@@ -178,18 +188,18 @@ fn exchange(stream: &mut UnixStream, line: &[u8], deadline: Instant) -> Result<L
 }
 
 fn read_line(stream: &mut UnixStream, deadline: Instant) -> Result<Line, Trouble> {
-    // All the room at once: growing would leave copies that nobody wipes.
-    // Pages that no answer reaches cost nothing.
-    const ROOM: usize = MAX_ANSWER + 1;
-    let mut answer = Line(Vec::with_capacity(ROOM));
+    // Room for a token without much in it: memory costs time when it's first
+    // touched.
+    const USUAL: usize = 2048;
+    const MOST: usize = MAX_ANSWER + 1;
+    let mut answer = Line(vec![0; USUAL]);
+    let mut held = 0;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(Trouble::Silent);
         }
         stream.set_read_timeout(Some(left))?;
-        let held = answer.0.len();
-        answer.0.resize(ROOM.min(held + 4096), 0);
         let fresh = answer.0.get_mut(held..).unwrap_or_default();
         let read = match stream.read(fresh) {
             Ok(0) => return Err(Trouble::Closed),
@@ -198,12 +208,20 @@ fn read_line(stream: &mut UnixStream, deadline: Instant) -> Result<Line, Trouble
             Err(error) => return Err(error.into()),
         };
         let end = fresh.iter().take(read).position(|b| *b == b'\n');
-        answer.0.truncate(held + end.unwrap_or(read));
-        if end.is_some() {
+        if let Some(end) = end {
+            answer.0.truncate(held + end);
             return Ok(answer);
         }
-        if answer.0.len() == ROOM {
+        held += read;
+        if held == MOST {
             return Err(Trouble::TooLong);
+        }
+        if held == answer.0.len() {
+            // All the room at once, and what there was is wiped: a vector that
+            // grows by itself leaves copies that nobody wipes.
+            let mut larger = Line(vec![0; MOST]);
+            larger.0[..held].copy_from_slice(&answer.0);
+            answer = larger;
         }
     }
 }

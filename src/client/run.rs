@@ -77,6 +77,10 @@ fn about_the_program(program: &OsStr) -> Option<[String; 2]> {
             format!("srun does not work with {VARIABLE} set: with Slurm 22.05 the launch fails."),
             "Run it as it is, without a token".to_owned(),
         ]),
+        "salloc" => Some([
+            format!("salloc hands {VARIABLE} on to what it starts."),
+            format!("There it breaks srun: begin with unset {VARIABLE}"),
+        ]),
         "sbatch" => Some([
             format!("sbatch of Slurm 22.05 hands {VARIABLE} on to the job."),
             "There it breaks srun: let the job's script begin with unset SLURM_JWT".to_owned(),
@@ -138,6 +142,7 @@ mod tests {
         for (program, warning) in [
             ("srun", "srun does not work"),
             ("/opt/bin/sbatch", "on to the job"),
+            ("salloc", "on to what it starts"),
         ] {
             let [what, _] = about_the_program(program.as_ref()).unwrap();
             assert!(what.contains(warning), "{what}");

@@ -1,6 +1,6 @@
 //! JSON read so that nothing in it can hide.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -92,7 +92,7 @@ impl Json {
     pub fn repeated_member(&self) -> Option<&str> {
         match self {
             Self::Object(members) => {
-                let mut seen = HashSet::new();
+                let mut seen = BTreeSet::new();
                 members.iter().find_map(|(name, value)| {
                     if seen.insert(name.as_str()) {
                         value.repeated_member()

@@ -217,6 +217,21 @@ fn srun_fails_with_the_token_and_the_warning_says_so() {
 }
 
 #[test]
+fn salloc_hands_the_token_on_to_srun_which_breaks_as_the_warning_says() {
+    let output = among_slurms(
+        "slurm-token run salloc --immediate=20 sh -c 'test -n \"$SLURM_JWT\" && echo handed; srun true'",
+    );
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.starts_with("slurm-token: salloc hands SLURM_JWT on"),
+        "{said}"
+    );
+    assert_eq!(output.stdout, b"handed\n", "{said}");
+    assert!(said.contains("launch failed"), "{said}");
+    assert!(!output.status.success(), "{said}");
+}
+
+#[test]
 fn sbatch_hands_the_token_on_to_the_job_as_the_warning_says() {
     let output = among_slurms(
         "cd && slurm-token run sbatch --wait --output=leak.out \

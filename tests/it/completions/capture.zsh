@@ -1,5 +1,7 @@
 # In the zsh of typed.zsh: Tab tells what would be offered, and clears the line.
 offers=()
+# It asks nobody whether to show a long list.
+unsetopt auto_list
 compadd() {
     # Asked for its answer by another function, it offers nothing.
     if [[ ${@[1,(i)(-|--)]} == *-(O|A|D)\ * ]]; then
