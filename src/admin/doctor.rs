@@ -174,6 +174,16 @@ fn of_accounts(config: &Config) -> Vec<Finding> {
             "set slurm_uid to its uid in the configuration, or look at: getent passwd",
         ));
     }
+    for proxy in &policy.proxies {
+        if !matches!(account::uid_of(proxy), Ok(Some(_))) {
+            findings.push(fault(
+                config.places.of("http.proxies"),
+                format!("the account {proxy} (http.proxies) can't be found"),
+                "nobody gets a token through the HTTP door: nobody there can be told from a proxy",
+                format!("look at: getent passwd {proxy}; or take it out of http.proxies"),
+            ));
+        }
+    }
     for group in policy.named_groups() {
         if !matches!(account::group(group), Ok(Some(_))) {
             findings.push(fault(

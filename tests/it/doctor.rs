@@ -187,6 +187,16 @@ fn groups_that_the_policy_names_and_nobody_has_are_found() {
 }
 
 #[test]
+fn proxies_that_nobody_has_are_found() {
+    let key = generate_key("RS256", "doctor-proxy.pem");
+    let tables = "[http]\nproxies = [\"www-data\", \"caddy-of-old\"]\n";
+    Daemon::configure("doctor-proxy", "RS256", &key, "", tables);
+    let output = doctor("doctor-proxy", Path::new("/none"), &[]);
+    finds(&output, "the account caddy-of-old (http.proxies)");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("www-data"));
+}
+
+#[test]
 fn words_are_for_people_unless_asked_for_json() {
     let mut doctor = Command::new("slurm-tokenctl");
     let configuration = Daemon::configuration_of("doctor");
