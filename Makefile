@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 target := $(or $(CARGO_TARGET_DIR),target)
-scripts := tests/demo tests/packages tests/host/private tests/host/booted tests/slurm/bed benches/run .ci/run \
+scripts := tests/demo tests/packages tests/host/private tests/host/booted tests/slurm/bed benches/run benches/tables .ci/run \
 	$(wildcard packaging/completions/bash/*) packaging/restart-running \
 	$(wildcard packaging/debian/*.postinst packaging/debian/*.prerm packaging/debian/*.postrm)
 # Tests run as root on a private host, of which nothing is left on this one.
