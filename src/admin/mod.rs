@@ -9,7 +9,9 @@ mod doctor;
 mod jwks;
 mod key;
 mod lint;
+mod network;
 mod policy;
+mod program;
 mod rotate;
 mod setup;
 mod site;
@@ -145,8 +147,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
     // Whoever asks the daemon needs no word of the account service.
     let trust = || slurm_uid(&cli.slurm_user).map(Trust::of_process);
     match cli.command {
-        Command::Key(command) => key::run(command, &trust()?),
-        Command::Jwks(command) => jwks::run(command, &trust()?),
+        Command::Key(command) => {
+            let trust = trust()?;
+            key::run(command, &trust, &key_owners(&cli.slurm_user, trust)?)
+        }
+        Command::Jwks(command) => {
+            let trust = trust()?;
+            jwks::run(command, &trust, &key_owners(&cli.slurm_user, trust)?)
+        }
         Command::Setup(setup) => setup.run(&cli.slurm_user, &trust()?),
         Command::Token(command) => token::run(command, &cli.slurm_user, &trust()?),
         Command::Policy(command) => policy::run(command, &cli.slurm_user),
@@ -157,6 +165,18 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Metrics(metrics) => metrics.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Rotate(rotate) => rotate::run(&rotate),
+    }
+}
+
+/// Who may own a key that is read: for root also the daemon's account. One that
+/// stands in a configuration that can't be read isn't trusted.
+fn key_owners(slurm_user: &str, trust: Trust) -> Result<Trust, Problem> {
+    match site::Site::read(None, slurm_user) {
+        Ok(site) => Ok(Trust {
+            own_uid: site.key_owners()?.own_uid,
+            ..trust
+        }),
+        Err(_) => Ok(trust),
     }
 }
 

@@ -5,6 +5,7 @@
 use std::fmt::{self, Display, Write as _};
 
 use crate::daemon::engine::Engine;
+use crate::daemon::http::HttpDoor;
 use crate::daemon::metrics::{BOUNDS, Counted, Kind, Lookup};
 use crate::daemon::{Daemon, unix_now};
 use crate::wire::{Code, Exposition};
@@ -250,6 +251,20 @@ impl Daemon {
             "slurm_tokend_connections_limit",
             "Connections that may be open at once.",
             [(vec![], engine.config.limits.room.connections)],
+        );
+        let of_http = |count: fn(&HttpDoor, &Engine) -> usize| {
+            let door = self.http.as_ref();
+            door.map(|door| (vec![], count(door, engine)))
+        };
+        text.gauge(
+            "slurm_tokend_http_connections",
+            "Connections that are open at the HTTP door, where there is one.",
+            of_http(|door, _| door.quotas.connections()),
+        );
+        text.gauge(
+            "slurm_tokend_http_connections_limit",
+            "Connections that may be open there at once.",
+            of_http(|_, engine| engine.config.http.room.connections),
         );
         text.gauge(
             "slurm_tokend_signatures_waiting",

@@ -3,8 +3,10 @@
 //! ```text
 //!          connections                          what takes time
 //!  kernel ───────────▶ front ─▶ serve ────────▶ directory (accounts, NSS)
-//!                        ▲        │ └─────────▶ signers   (RSA, by turns)
-//!                        └────────┘ park        the log, when it's full
+//!                        ▲      ▲ │ └─────────▶ signers   (RSA, by turns)
+//!                        └──────┼─┘ park        the log, when it's full
+//!  kernel ───────────▶ http ◀───┘
+//!          connections       visits, and their answers
 //! ```
 
 mod administer;

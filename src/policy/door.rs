@@ -49,3 +49,92 @@ impl Policy {
         )))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{alice, machine, plain, portal, refused, with_portal};
+    use super::super::{Delegate, Grant};
+    use super::*;
+    use crate::token::lifespan::Asked;
+
+    fn with_proxies(proxies: &[&str]) -> Policy {
+        Policy {
+            proxies: proxies.iter().map(|&name| name.to_owned()).collect(),
+            ..plain()
+        }
+    }
+
+    fn by_http(
+        policy: &Policy,
+        names: &Names,
+        caller: &Account,
+        target: Option<&Account>,
+    ) -> Result<Grant, Refusal> {
+        policy.decide_at(Door::Http, names, caller, target, Asked::Default)
+    }
+
+    fn machine_with(users: &[(&str, u32)]) -> Names {
+        let users = users.iter().map(|(name, uid)| ((*name).to_owned(), *uid));
+        Names {
+            users: users.collect(),
+            ..machine()
+        }
+    }
+
+    #[test]
+    fn a_proxy_gets_no_token_by_http_under_any_of_its_names() {
+        let names = machine_with(&[("www-data", 33), ("alice-too", 2001)]);
+        for proxies in [["www-data", "alice-too"], ["alice-too", "www-data"]] {
+            let policy = with_proxies(&proxies);
+            let decided = by_http(&policy, &names, &alice(), None);
+            refused(decided, Code::NotAllowed, "is a proxy");
+            let at_main = policy.decide(&names, &alice(), None, Asked::Default);
+            assert!(at_main.is_ok(), "{at_main:?}");
+        }
+        let policy = with_proxies(&["www-data"]);
+        assert!(by_http(&policy, &names, &alice(), None).is_ok());
+    }
+
+    #[test]
+    fn while_a_proxy_has_no_account_nobody_gets_a_token_by_http() {
+        let policy = with_proxies(&["www-data", "gone"]);
+        let names = machine_with(&[("www-data", 33)]);
+        let decided = by_http(&policy, &names, &alice(), None);
+        refused(decided, Code::NotAllowed, "gone in http.proxies");
+        let at_main = policy.decide(&names, &alice(), None, Asked::Default);
+        assert!(at_main.is_ok(), "{at_main:?}");
+    }
+
+    #[test]
+    fn a_delegate_asks_by_http_for_others_only_with_leave_for_that() {
+        let policy = with_portal();
+        let decided = by_http(&policy, &machine(), &portal(), Some(&alice()));
+        refused(decided, Code::NotAllowed, "through the HTTP door");
+        let delegates = policy.delegates.iter().cloned();
+        let policy = Policy {
+            delegates: delegates.map(|d| Delegate { http: true, ..d }).collect(),
+            ..policy
+        };
+        let grant = by_http(&policy, &machine(), &portal(), Some(&alice()));
+        assert_eq!(grant.map(|grant| grant.uid()), Ok(2001));
+    }
+
+    #[test]
+    fn the_privileged_get_no_token_by_http_though_they_are_listed() {
+        let policy = Policy {
+            allow_privileged: vec!["root".into(), "slurm".into()],
+            ..plain()
+        };
+        for (name, uid) in [("root", 0), ("slurm", 64_030)] {
+            let account = Account {
+                name: name.into(),
+                uid,
+                ..alice()
+            };
+            let decided = by_http(&policy, &machine(), &account, None);
+            refused(decided, Code::PrivilegedUser, "could do anything");
+            let at_main = policy.decide(&machine(), &account, None, Asked::Default);
+            assert!(at_main.is_ok(), "{at_main:?}");
+        }
+    }
+}

@@ -2,8 +2,9 @@
 
 /// The scripts of the booted host, which runs commands of the documents as they
 /// stand there: `documented FILE WORDS`, where a command begins with the words.
-const BOOTED: [&str; 3] = [
+const BOOTED: [&str; 4] = [
     include_str!("../host/phases/clusters"),
+    include_str!("../host/phases/door"),
     include_str!("../host/phases/install"),
     include_str!("../host/phases/slurm"),
 ];

@@ -3,8 +3,12 @@
 mod authenticate;
 mod crowding;
 mod framing;
+mod passed;
 mod public;
 mod refresh;
+mod renewal;
+mod roles;
+mod stopping;
 mod verify;
 
 use std::io::Read as _;

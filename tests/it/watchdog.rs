@@ -26,12 +26,16 @@ struct Watched {
 
 impl Watched {
     fn start(name: &str, algorithm: &str) -> Self {
+        Self::with(name, algorithm, "")
+    }
+
+    fn with(name: &str, algorithm: &str, tables: &str) -> Self {
         let place = PathBuf::from(format!("/run/notify-{name}"));
         let reports = UnixDatagram::bind(&place).unwrap();
         fs::set_permissions(&place, fs::Permissions::from_mode(0o666)).unwrap();
         reports.set_nonblocking(true).unwrap();
         let key = generate_key(algorithm, &format!("{name}.pem"));
-        Daemon::configure(name, algorithm, &key, "", "");
+        Daemon::configure(name, algorithm, &key, "", tables);
         let mut command = Daemon::command(name);
         command
             .env("NOTIFY_SOCKET", &place)
@@ -155,4 +159,10 @@ fn the_status_tells_of_a_refused_reload_until_one_is_taken() {
     let status = status_after_a_reload();
     let last = status.lines().last();
     assert_eq!(last, Some("STATUS=signing HS256 with kid status-reload"));
+}
+
+#[test]
+fn systemd_is_not_told_so_while_a_thread_of_the_http_door_hangs() {
+    let door = "[http]\nsocket = \"/run/slurm-tokend-http-hangs/http.sock\"";
+    Watched::with("http-hangs", "RS256", door).is_found_dead_without("http-1", "http-1");
 }

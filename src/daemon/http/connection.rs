@@ -75,9 +75,12 @@ async fn converse(daemon: &Arc<Daemon>, guest: &Arc<Guest>, limits: &Limits) -> 
         }
         if !stopping && stop.as_mut().poll(context).is_ready() {
             stopping = true;
-            // It will have sent its next request already, or not at all.
-            if guest.stage() == Stage::Idle {
-                guest.hear_no_more();
+            match guest.stage() {
+                // It will have sent its next request already, or not at all.
+                Stage::Idle => guest.hear_no_more(),
+                // One who connected and hasn't asked yet is about to.
+                Stage::Fresh => guest.is_at(Stage::Fresh),
+                Stage::Head | Stage::Served | Stage::Answering => {}
             }
         }
         // The alarm is set anew only when it would come too late, or has come

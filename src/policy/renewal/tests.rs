@@ -1,3 +1,4 @@
+use super::super::Delegate;
 use super::super::tests::{alice, lifespan, machine, plain, portal, refused, with_portal};
 use super::*;
 use crate::caller::Door;
@@ -225,4 +226,98 @@ fn times_that_no_token_of_ours_has_are_refused() {
     ] {
         refused(renewed(&plain(), &impossible), Code::TokenInvalid, "began");
     }
+}
+
+/// The portal may ask by HTTP, for ten minutes at the most.
+fn with_http() -> Policy {
+    let policy = with_portal();
+    let delegates = policy.delegates.iter().cloned();
+    Policy {
+        delegates: delegates.map(|d| Delegate { http: true, ..d }).collect(),
+        ..policy
+    }
+}
+
+fn early(policy: &Policy, old: &Claims) -> Option<Grant> {
+    policy.renew_early(&machine(), &portal(), &alice(), old, NOW)
+}
+
+/// A token of alice's of which so many seconds are left of ten minutes.
+fn nearly_over(left: u64) -> Claims {
+    Claims {
+        iat: Some(NOW + left - 600),
+        exp: NOW + left,
+        ..old()
+    }
+}
+
+#[test]
+fn a_proxy_that_is_a_delegate_renews_a_users_own_token_as_its_own_issue() {
+    let grant = early(&with_http(), &nearly_over(100)).unwrap();
+    assert_eq!(
+        (grant.subject(), grant.delegate()),
+        ("alice", Some("portal"))
+    );
+    assert_eq!(grant.lifespan(), lifespan("10m"));
+    assert_eq!(grant.auth_time(), Some(NOW - 500));
+    assert_eq!(early(&with_portal(), &nearly_over(100)), None);
+    assert_eq!(early(&plain(), &nearly_over(100)), None);
+}
+
+#[test]
+fn an_early_one_is_no_longer_than_the_cap_and_outlives_the_old_one() {
+    let long = |left| Claims {
+        iat: Some(NOW - 2 * HOUR),
+        exp: NOW + left,
+        ..old()
+    };
+    assert_eq!(early(&with_http(), &long(600)), None);
+    let grant = early(&with_http(), &long(599)).unwrap();
+    assert_eq!(grant.lifespan(), lifespan("10m"));
+}
+
+#[test]
+fn an_early_one_stays_within_its_session() {
+    let of_session = |begun| Claims {
+        auth_time: Some(begun),
+        ..nearly_over(100)
+    };
+    let last = NOW + 600 - 7 * DAY;
+    assert!(early(&with_http(), &of_session(last)).is_some());
+    assert_eq!(early(&with_http(), &of_session(last - 1)), None);
+}
+
+#[test]
+fn what_is_somebody_elses_is_not_renewed_early() {
+    let uid = |uid| Claims {
+        uid: Some(uid),
+        ..nearly_over(100)
+    };
+    let policy = with_http();
+    assert!(early(&policy, &uid(2001)).is_some());
+    assert_eq!(early(&policy, &uid(2002)), None);
+    assert!(early(&policy, &by("portal", nearly_over(100))).is_some());
+    assert_eq!(early(&policy, &by("jupyter", nearly_over(100))), None);
+    let bobs = Claims {
+        sun: "bob".into(),
+        ..nearly_over(100)
+    };
+    assert_eq!(early(&policy, &bobs), None);
+    let own = Claims {
+        sun: "portal".into(),
+        ..nearly_over(100)
+    };
+    let decided = policy.renew_early(&machine(), &portal(), &portal(), &own, NOW);
+    assert_eq!(decided, None);
+}
+
+#[test]
+fn half_of_a_life_is_over_when_less_is_left_than_has_passed() {
+    let at = |left| is_past_half(&nearly_over(left), NOW);
+    assert_eq!(
+        [at(301), at(300), at(299), at(0)],
+        [false, false, true, true]
+    );
+    let timeless = Claims { iat: None, ..old() };
+    assert!(!is_past_half(&timeless, NOW));
 }

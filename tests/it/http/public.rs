@@ -77,11 +77,13 @@ fn counts_are_for_administrators_who_are_no_proxies() {
         let form = answer.header("content-type").unwrap();
         assert!(form.starts_with("application/openmetrics-text; version=1.0.0"));
         assert!(answer.body.ends_with("# EOF\n"));
-        assert!(
-            answer
-                .body
-                .contains("slurm_tokend_refusals_total{code=\"insufficient_role\"} 0")
-        );
+        for line in [
+            "slurm_tokend_refusals_total{code=\"insufficient_role\"} 0\n",
+            "\nslurm_tokend_http_connections ",
+            "slurm_tokend_http_connections_limit 512\n",
+        ] {
+            assert!(answer.body.contains(line), "{line}\n{}", answer.body);
+        }
     }
     for uid in [ALICE.uid, WWW_DATA] {
         let answer = get(NAME, uid, "GET /metrics");

@@ -66,7 +66,7 @@ fn each_command_that_is_marked_as_booted_is_run_on_the_booted_host() {
         .filter(|(before, _)| is_booted(before))
         .flat_map(|(_, block)| commands(block))
         .collect();
-    assert_eq!(booted.len(), 4);
+    assert_eq!(booted.len(), 5);
     for command in booted {
         let run = is_run_on_the_booted_host("packaging/INSTALL.md", &command);
         assert!(run, "{command}");
