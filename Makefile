@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 target := $(or $(CARGO_TARGET_DIR),target)
-scripts := tests/demo tests/packages tests/host/private tests/host/booted tests/slurm/bed benches/run .ci/run \
+scripts := tests/demo tests/packages tests/host/private tests/host/booted tests/slurm/bed benches/run benches/tables .ci/run \
 	$(wildcard packaging/completions/bash/*) packaging/restart-running \
 	$(wildcard packaging/debian/*.postinst packaging/debian/*.prerm packaging/debian/*.postrm)
 # Tests run as root on a private host, of which nothing is left on this one.
@@ -92,14 +92,14 @@ node_files := \
 	$(foreach f,$(user_units),0644:$f:$(userunitdir)/$(notdir $f)) \
 	$(foreach f,$(wildcard systemd/sysusers.d/*),0644:$f:$(prefix)/lib/sysusers.d/$(notdir $f)) \
 	$(foreach f,$(wildcard systemd/tmpfiles.d/*),0644:$f:$(prefix)/lib/tmpfiles.d/$(notdir $f)) \
-	$(foreach f,$(wildcard systemd/drop-ins/*) etc/slurm-tokend.toml,0644:$f:$(docdir)/examples/$(notdir $f)) \
+	$(foreach f,$(wildcard systemd/drop-ins/* etc/*),0644:$f:$(docdir)/examples/$(notdir $f)) \
 	$(foreach f,$(wildcard packaging/man/*),0644:$f:$(mandir)/man$(patsubst .%,%,$(suffix $f))/$(notdir $f)) \
 	$(foreach f,$(wildcard packaging/completions/bash/*),0644:$f:$(datadir)/bash-completion/completions/$(notdir $f)) \
 	$(foreach f,$(wildcard packaging/completions/zsh/*),0644:$f:$(ZSHDIR)/$(notdir $f)) \
 	$(foreach f,$(wildcard packaging/completions/fish/*),0644:$f:$(datadir)/fish/vendor_completions.d/$(notdir $f)) \
 	$(foreach f,$(wildcard packaging/selinux/slurm_tokend.*),0644:$f:$(datadir)/slurm-tokend/selinux/$(notdir $f)) \
 	0644:packaging/apparmor/usr.sbin.slurm-tokend:$(sysconfdir)/apparmor.d/$(subst /,.,$(patsubst /%,%,$(sbindir)/slurm-tokend)) \
-	$(foreach f,README.md SECURITY.md CHANGELOG.md LICENSE packaging/INSTALL.md,0644:$f:$(docdir)/$(notdir $f))
+	$(foreach f,README.md SECURITY.md CHANGELOG.md LICENSE packaging/INSTALL.md packaging/openapi.yaml,0644:$f:$(docdir)/$(notdir $f))
 python_files = $(foreach f,$(wildcard packaging/python/src/slurm_token/*.py packaging/python/src/slurm_token/py.typed),0644:$f:$(PYTHONDIR)/slurm_token/$(notdir $f))
 
 # Files that name the programs by their place get the true one.

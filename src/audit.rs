@@ -83,36 +83,33 @@ pub enum Form {
     Json,
 }
 
-/// An event in one of the forms.
-struct Told<'a> {
-    event: &'a Event<'a>,
-    form: Form,
-}
-
-impl fmt::Display for Told<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.form {
-            Form::Text => self.event.tell(&mut KeyValue { f, rest: false }),
-            Form::Json => {
-                f.write_char('{')?;
-                self.event.tell(&mut Json { f, rest: false })?;
-                f.write_char('}')
-            }
-        }
-    }
-}
-
 /// Takes the fields of a record, one after the other.
 trait Fields {
     /// A number.
     fn number(&mut self, name: &str, value: u64) -> fmt::Result;
     /// A word of our own making, which needs no care.
-    fn word(&mut self, name: &str, value: impl fmt::Display) -> fmt::Result;
+    fn word(&mut self, name: &str, value: &str) -> fmt::Result;
     /// Text that may come from outside, and so many bytes of it at the most.
     fn text(&mut self, name: &str, value: &str, most: usize) -> fmt::Result;
 }
 
 impl Event<'_> {
+    /// The event in one of the forms.
+    fn told(&self, form: Form) -> String {
+        let mut text = room_for_a_record();
+        // A String takes all that is written to it.
+        let _ = match form {
+            Form::Text => self.tell(&mut KeyValue(&mut text)),
+            Form::Json => {
+                text.push('{');
+                let told = self.tell(&mut Json(&mut text));
+                text.push('}');
+                told
+            }
+        };
+        text
+    }
+
     /// Tells every field, in the order of the record.
     fn tell(&self, to: &mut impl Fields) -> fmt::Result {
         let result = match &self.outcome {
@@ -148,7 +145,7 @@ impl Event<'_> {
                 to.number("exp", *exp)?;
                 to.word("kid", kid)?;
                 to.word("jti", jti)?;
-                to.word("rule", rule)?;
+                to.word("rule", &rule.name())?;
                 match replaces {
                     Some(jti) => to.text("replaces", jti, MOST),
                     None => Ok(()),
@@ -165,7 +162,7 @@ impl Event<'_> {
                 if let Some(lifespan) = lifespan {
                     to.text("lifespan", lifespan, MOST)?;
                 }
-                to.word("code", code)?;
+                to.word("code", code.as_str())?;
                 match suppressed {
                     0 => Ok(()),
                     others => to.number("suppressed", (*others).into()),
@@ -176,74 +173,67 @@ impl Event<'_> {
 }
 
 /// Writes `key=value key=value`.
-struct KeyValue<'a, 'f> {
-    f: &'a mut fmt::Formatter<'f>,
-    /// There is a field already.
-    rest: bool,
-}
+struct KeyValue<'t>(&'t mut String);
 
-impl KeyValue<'_, '_> {
-    fn name(&mut self, name: &str) -> fmt::Result {
-        if std::mem::replace(&mut self.rest, true) {
-            self.f.write_char(' ')?;
+impl KeyValue<'_> {
+    fn name(&mut self, name: &str) {
+        if !self.0.is_empty() {
+            self.0.push(' ');
         }
-        self.f.write_str(name)?;
-        self.f.write_char('=')
+        self.0.push_str(name);
+        self.0.push('=');
     }
 }
 
-impl Fields for KeyValue<'_, '_> {
+impl Fields for KeyValue<'_> {
     fn number(&mut self, name: &str, value: u64) -> fmt::Result {
-        self.word(name, value)
+        self.name(name);
+        write!(self.0, "{value}")
     }
-    fn word(&mut self, name: &str, value: impl fmt::Display) -> fmt::Result {
-        self.name(name)?;
-        value.fmt(self.f)
+    fn word(&mut self, name: &str, value: &str) -> fmt::Result {
+        self.name(name);
+        self.0.write_str(value)
     }
     fn text(&mut self, name: &str, value: &str, most: usize) -> fmt::Result {
-        self.word(name, Plain(value, most))
+        self.name(name);
+        write_plain(self.0, value, most)
     }
 }
 
-/// Writes the members of a JSON object (RFC 8259).
-struct Json<'a, 'f> {
-    f: &'a mut fmt::Formatter<'f>,
-    rest: bool,
-}
+/// Writes the members of a JSON object (RFC 8259), whose brace is there.
+struct Json<'t>(&'t mut String);
 
-impl Json<'_, '_> {
+impl Json<'_> {
     fn name(&mut self, name: &str) -> fmt::Result {
-        if std::mem::replace(&mut self.rest, true) {
-            self.f.write_char(',')?;
-        }
-        write!(self.f, "\"{name}\":")
+        let comma = if self.0.ends_with('{') { "" } else { "," };
+        write!(self.0, "{comma}\"{name}\":")
     }
 }
 
-impl Fields for Json<'_, '_> {
+impl Fields for Json<'_> {
     fn number(&mut self, name: &str, value: u64) -> fmt::Result {
         self.name(name)?;
-        write!(self.f, "{value}")
+        write!(self.0, "{value}")
     }
-    fn word(&mut self, name: &str, value: impl fmt::Display) -> fmt::Result {
+    fn word(&mut self, name: &str, value: &str) -> fmt::Result {
         self.name(name)?;
-        write!(self.f, "\"{value}\"")
+        write!(self.0, "\"{value}\"")
     }
     fn text(&mut self, name: &str, value: &str, most: usize) -> fmt::Result {
         self.name(name)?;
-        self.f.write_char('"')?;
+        self.0.push('"');
         let end = (0..=most.min(value.len()))
             .rev()
             .find(|end| value.is_char_boundary(*end))
             .unwrap_or(0);
         for unit in value[..end].encode_utf16() {
             match u8::try_from(unit) {
-                Ok(byte @ (b'"' | b'\\')) => write!(self.f, "\\{}", char::from(byte))?,
-                Ok(byte @ b' '..=b'~') => self.f.write_char(char::from(byte))?,
-                _ => write!(self.f, "\\u{unit:04x}")?,
+                Ok(byte @ (b'"' | b'\\')) => write!(self.0, "\\{}", char::from(byte))?,
+                Ok(byte @ b' '..=b'~') => self.0.push(char::from(byte)),
+                _ => write!(self.0, "\\u{unit:04x}")?,
             }
         }
-        self.f
+        self.0
             .write_str(if end < value.len() { "...\"" } else { "\"" })
     }
 }
@@ -251,42 +241,29 @@ impl Fields for Json<'_, '_> {
 /// So many bytes of what stands in a request are in a record.
 const MOST: usize = 64;
 
-/// Text from outside: visible ASCII without quotes, `=` and backslash stands
-/// as it is, each other byte as `\xNN`; at most so many bytes of it.
-struct Plain<'a>(&'a str, usize);
-
-impl fmt::Display for Plain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(text, most) = *self;
-        if text.is_empty() {
-            return f.write_str("-");
-        }
-        let plain =
-            |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'"' | b'\'' | b'=');
-        if text.len() <= most && text.bytes().all(plain) {
-            return f.write_str(text);
-        }
-        for byte in text.bytes().take(most) {
-            if plain(byte) {
-                f.write_char(char::from(byte))?;
-            } else {
-                write!(f, "\\x{byte:02x}")?;
-            }
-        }
-        if text.len() > most {
-            f.write_str("...")
+/// Writes text from outside: visible ASCII without quotes, `=` and backslash
+/// stands as it is, each other byte as `\xNN`; at most so many bytes of it.
+fn write_plain(to: &mut String, text: &str, most: usize) -> fmt::Result {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'"' | b'\'' | b'=');
+    if text.is_empty() {
+        return to.write_str("-");
+    }
+    if text.len() <= most && text.bytes().all(plain) {
+        return to.write_str(text);
+    }
+    for byte in text.bytes().take(most) {
+        if plain(byte) {
+            to.push(char::from(byte));
         } else {
-            Ok(())
+            write!(to, "\\x{byte:02x}")?;
         }
     }
+    to.write_str(if text.len() > most { "..." } else { "" })
 }
 
-/// A record's text, written where there is room for an ordinary one at once.
-fn text_of(args: fmt::Arguments<'_>) -> String {
-    let mut text = String::with_capacity(320);
-    // A String takes all that is written to it.
-    let _ = text.write_fmt(args);
-    text
+/// Where an ordinary record can be written at once.
+fn room_for_a_record() -> String {
+    String::with_capacity(320)
 }
 
 /// Hands records over, without ever waiting.
@@ -351,15 +328,12 @@ impl Recorder {
 
     /// Hands one record over, or says at once why it can't.
     pub fn record(&self, event: &Event<'_>) -> Result<(), NotRecorded> {
-        let told = Told {
-            event,
-            form: self.form,
-        };
+        let mut told = event.told(self.form);
         match &self.receiver {
-            Receiver::Syslog(syslog) => syslog.record(&told),
+            Receiver::Syslog(syslog) => syslog.record(event, &told),
             Receiver::Stderr => {
-                journal::write_line(&text_of(format_args!("{told}\n"))).map_err(|errno| match errno
-                {
+                told.push('\n');
+                journal::write_line(&told).map_err(|errno| match errno {
                     Errno::EAGAIN => NotRecorded::Full,
                     other => NotRecorded::Failed {
                         receiver: "standard error",
@@ -388,7 +362,7 @@ impl Syslog {
         }
     }
 
-    fn record(&self, told: &Told<'_>) -> Result<(), NotRecorded> {
+    fn record(&self, event: &Event<'_>, told: &str) -> Result<(), NotRecorded> {
         let present = self
             .socket
             .read()
@@ -396,11 +370,11 @@ impl Syslog {
             .clone();
         let reused = present.is_some();
         let socket = present.map_or_else(|| self.connect(), Ok)?;
-        match self.send(&socket, told) {
+        match self.send(&socket, event, told) {
             // The log was restarted: its old socket is gone and a new one waits.
             Err(errno) if reused && errno != Errno::EAGAIN => {
                 let socket = self.connect()?;
-                self.send(&socket, told).map_err(explain)
+                self.send(&socket, event, told).map_err(explain)
             }
             result => result.map_err(explain),
         }
@@ -423,13 +397,13 @@ impl Syslog {
         Ok(socket)
     }
 
-    fn send(&self, socket: &UnixDatagram, told: &Told<'_>) -> Result<(), Errno> {
+    fn send(&self, socket: &UnixDatagram, event: &Event<'_>, told: &str) -> Result<(), Errno> {
         let mut datagram = Datagram {
             socket: socket.as_fd(),
             failed: None,
         };
         let mut log = Logger::new(&mut datagram, Header { pid: self.pid });
-        let sent = match told.event.outcome {
+        let sent = match event.outcome {
             Outcome::Granted { .. } | Outcome::Done { .. } => log.info(told),
             Outcome::Refused { .. } => log.notice(told),
         };
@@ -494,7 +468,10 @@ impl io::Write for &mut Datagram<'_> {
         })
     }
     fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> io::Result<()> {
-        self.write(text_of(args).as_bytes()).map(|_| ())
+        let mut message = room_for_a_record();
+        // A String takes all that is written to it.
+        let _ = fmt::Write::write_fmt(&mut message, args);
+        self.write(message.as_bytes()).map(|_| ())
     }
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
@@ -508,7 +485,7 @@ mod tests {
     const ODD: &str = "a b\"'\\=\n\r\t\0\u{7f}\u{e9}\u{2028}\u{1f600}<34>su";
 
     fn told(event: &Event<'_>, form: Form) -> String {
-        Told { event, form }.to_string()
+        event.told(form)
     }
 
     fn refused<'a>(user: &'a str, target: &'a str) -> Event<'a> {

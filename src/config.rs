@@ -71,6 +71,13 @@ pub struct Draft {
     faulty: BTreeSet<String>,
 }
 
+impl Config {
+    /// The keys that sign, that of `[signing]` first.
+    pub fn signers(&self) -> impl Iterator<Item = &ConfiguredKey> {
+        std::iter::once(&self.signing).chain(&self.other_signing)
+    }
+}
+
 impl Draft {
     /// Reads a text as [`Config::parse`] does.
     pub fn read(path: &Path, text: &str, host: &str) -> Self {

@@ -5,6 +5,7 @@ mod renewal;
 
 pub use self::renewal::is_past_half;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -126,13 +127,20 @@ pub enum Ruling {
     Root,
 }
 
+impl Ruling {
+    /// Its name: `default`, `rule-2` or `root`.
+    pub fn name(self) -> Cow<'static, str> {
+        match self {
+            Self::Default => "default".into(),
+            Self::Rule(n) => format!("rule-{n}").into(),
+            Self::Root => "root".into(),
+        }
+    }
+}
+
 impl std::fmt::Display for Ruling {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::Rule(n) => write!(f, "rule-{n}"),
-            Self::Root => f.write_str("root"),
-        }
+        f.write_str(&self.name())
     }
 }
 
@@ -440,8 +448,8 @@ impl Policy {
             return Err(overflow_uid(*uid));
         }
         self.judge(name)?;
-        let slurm_uids = self.slurm_uids(names);
-        if slurm_uids.is_empty() {
+        let mut slurm_uids = self.slurm_uids(names);
+        if slurm_uids.clone().next().is_none() {
             return Err(Refusal::new(
                 Code::NotAllowed,
                 format!(
@@ -456,10 +464,10 @@ impl Policy {
             |known: &str| own && name == known && self.allow_privileged.iter().any(|p| p == known);
         // Some directories find an account whatever the case of its name.
         let is_root = *uid == 0 || name.eq_ignore_ascii_case("root");
-        let is_slurm = slurm_uids.contains(uid) || name.eq_ignore_ascii_case(&self.slurm_user);
+        let is_slurm = slurm_uids.clone().any(|slurm| slurm == *uid)
+            || name.eq_ignore_ascii_case(&self.slurm_user);
         let passes = (!is_root || (*uid == 0 && admitted("root")))
-            && (!is_slurm
-                || (slurm_uids.iter().all(|slurm| slurm == uid) && admitted(&self.slurm_user)));
+            && (!is_slurm || (slurm_uids.all(|slurm| slurm == *uid) && admitted(&self.slurm_user)));
         if passes {
             return Ok(is_root || is_slurm);
         }
@@ -467,8 +475,8 @@ impl Policy {
     }
 
     /// Where both are known and differ, each could be the one that counts.
-    fn slurm_uids(&self, names: &Names) -> Vec<u32> {
-        self.slurm_uid.into_iter().chain(names.slurm_uid).collect()
+    fn slurm_uids(&self, names: &Names) -> impl Iterator<Item = u32> + Clone + use<> {
+        self.slurm_uid.into_iter().chain(names.slurm_uid)
     }
 
     fn refuse_denied(&self, names: &Names, account: &Account) -> Result<(), Refusal> {
@@ -506,13 +514,13 @@ impl Policy {
         let admitted = |known: &str| {
             name == known && self.allow_privileged.iter().any(|listed| listed == known)
         };
-        let slurm_uids = self.slurm_uids(names);
+        let mut slurm_uids = self.slurm_uids(names);
         let is_root = uid == Some(0) || name.eq_ignore_ascii_case("root");
-        let is_slurm = uid.is_some_and(|uid| slurm_uids.contains(&uid))
+        let is_slurm = uid.is_some_and(|uid| slurm_uids.clone().any(|slurm| slurm == uid))
             || name.eq_ignore_ascii_case(&self.slurm_user);
         let passes = (!is_root || (uid.is_none_or(|uid| uid == 0) && admitted("root")))
             && (!is_slurm
-                || (uid.is_none_or(|uid| slurm_uids.iter().all(|slurm| *slurm == uid))
+                || (uid.is_none_or(|uid| slurm_uids.all(|slurm| slurm == uid))
                     && admitted(&self.slurm_user)));
         if !passes {
             return Err(self.privileged(name));

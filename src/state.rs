@@ -33,6 +33,8 @@ const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 /// The file that is locked. It's empty and stays.
 const LOCK: &str = "lock";
+/// The same for a rotation of the keys, which takes longer than a record.
+const ROTATION_LOCK: &str = "rotation.lock";
 /// How long somebody else's change may take, and how often we look.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_RETRY: Duration = Duration::from_millis(10);
@@ -124,11 +126,20 @@ impl StateDir {
 
     /// Waits for its turn to change files by what they hold.
     pub fn lock(&self) -> Result<Lock, Problem> {
+        self.lock_file(LOCK, LOCK_PATIENCE)
+    }
+
+    /// Leave to rotate the keys of this daemon; an error where somebody does so.
+    pub fn lock_rotation(&self) -> Result<Lock, Problem> {
+        self.lock_file(ROTATION_LOCK, Duration::ZERO)
+    }
+
+    fn lock_file(&self, name: &str, patience: Duration) -> Result<Lock, Problem> {
         let flags = OFlag::O_CREAT | OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let place = self.path.join(LOCK);
+        let place = self.path.join(name);
         let opened = openat(
             &self.directory,
-            LOCK,
+            name,
             flags,
             Mode::from_bits_truncate(FILE_MODE),
         )
@@ -139,7 +150,7 @@ impl StateDir {
                 .map_err(|errno| failed(&place, "it can't be given to the daemon", errno))?;
         }
         let mut file = File::from(opened);
-        let until = Instant::now() + LOCK_PATIENCE;
+        let until = Instant::now() + patience;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(Lock(lock)),
@@ -150,7 +161,7 @@ impl StateDir {
                 Err((_, errno)) => {
                     return Err(Problem::at(
                         &place,
-                        format!("it stays locked by another program: {}", errno.desc()),
+                        format!("it is locked by another program: {}", errno.desc()),
                         format!("see which one, and try again: fuser -v {}", quoted(&place)),
                     ));
                 }

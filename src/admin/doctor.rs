@@ -2,39 +2,45 @@
 //! slurmctld that accepts, and says of each thing that isn't as it should be
 //! what is so, why it matters, and the command that mends it.
 //!
-//! Facts are gathered here; what they mean is decided in [`rules`].
+//! Facts are gathered here; what they mean is decided in [`rules`] and [`slurm`].
 
 mod rules;
+mod slurm;
 mod slurm_conf;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use clap::Args;
-use nix::sys::statfs::statfs;
 
-use self::rules::{DaemonFacts, Finding, InJwks, KeyFacts, Secret, SlurmFacts, Weight, fault};
+use self::rules::{DaemonFacts, Finding, KeyFacts, Weight, advice, fault};
+use self::slurm::{Claims, InJwks, InSlurm, Secret, SlurmFacts};
 use self::slurm_conf::SlurmConf;
+use super::lint::{self, Fate};
 use super::rotate::node::Node;
 use super::rotate::proof::{self, Judge};
 use super::rotate::service;
-use super::{Failure, print};
+use super::{Failure, network, print, program};
 use crate::account;
 use crate::client;
-use crate::config::{Config, KeySource};
+use crate::config::{Config, ConfiguredKey, KeySource};
 use crate::daemon::{engine, keyring, unix_now, usual_configuration};
-use crate::keys::Algorithm;
+use crate::keys::Kid;
 use crate::keys::file::{Trust, read_key, read_public};
 use crate::keys::format::SigningKey;
 use crate::keys::jwks::{Jwk, JwkSet};
 use crate::keys::public::MAX_JWKS;
+use crate::keys::store;
+use crate::policy::Policy;
 use crate::report::Problems;
 use crate::state::{LatestExp, StateDir};
 
 /// The most of a configuration file of others' that is read, in bytes.
 const MOST: u64 = 4 * 1024 * 1024;
+/// Where this node's public keys are.
+const PUBLISHED: &str = "/etc/slurm/jwks.d";
 
 #[derive(Args)]
 pub(super) struct Doctor {
@@ -85,8 +91,7 @@ impl Doctor {
             Err(problems) => return of_problems(&problems, "the daemon doesn't start with it"),
         };
         let mut findings = of_accounts(&config);
-        findings.extend(of_state(&config));
-        findings.extend(of_machine(&path));
+        findings.extend(of_machine(&path, &self.slurm_conf));
         if !config.audit.required {
             findings.push(fault(
                 config.places.of("audit.required"),
@@ -95,26 +100,29 @@ impl Doctor {
                 "remove the line, then reload slurm-tokend",
             ));
         }
-        let key = match keyring::read_signing_key(&config) {
-            Ok(key) => Arc::new(key),
-            Err(problem) => {
-                findings.push(rules::problem(
-                    &problem,
-                    "the daemon doesn't start with this key",
-                ));
-                return findings;
-            }
-        };
-        let facts = key_facts(&config, &key);
-        findings.extend(rules::of_key(&facts));
-        findings.extend(rules::of_daemon(&daemon_facts(&config), key.kid().as_str()));
+        let keys = signing_keys(&config, &mut findings);
+        findings.extend(keys.iter().flat_map(|key| rules::of_key(&key.facts)));
+        let kids = keys.iter().map(|key| key.key.kid());
+        findings.extend(of_state(&config, kids));
+        let main = keys.iter().find(|key| key.is_main);
+        let daemon = daemon_facts(&config);
+        findings.extend(rules::of_daemon(&daemon, main.map(|main| &*main.facts.kid)));
+        findings.extend(of_leftovers(&config));
         for (file, program) in [
             (&self.slurm_conf, "slurmctld"),
             (&self.slurmdbd_conf, "slurmdbd"),
         ] {
-            findings.extend(of_slurm(file, program, &config, &key, &facts));
+            for finding in of_slurm(file, program, &config, &keys) {
+                // Both may name the same set.
+                if !findings.contains(&finding) {
+                    findings.push(finding);
+                }
+            }
         }
-        findings.extend(self.call(&path, &key));
+        findings.extend(
+            main.into_iter()
+                .flat_map(|main| self.call(&path, &main.key)),
+        );
         findings
     }
 
@@ -123,7 +131,7 @@ impl Doctor {
         let (Some(judge), Some(user)) = (&self.slurmrestd, &self.user) else {
             return Vec::new();
         };
-        let node = match Node::look(configuration, Path::new("/etc/slurm/jwks.d")) {
+        let node = match Node::look(configuration, Path::new(PUBLISHED)) {
             Ok(node) => node,
             Err(problems) => return of_problems(&problems, "no token can be made for a call"),
         };
@@ -197,7 +205,7 @@ fn of_accounts(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn of_state(config: &Config) -> Vec<Finding> {
+fn of_state<'a>(config: &Config, kids: impl Iterator<Item = &'a Kid>) -> Vec<Finding> {
     let state = match StateDir::open(&config.state_dir) {
         Ok(state) => state,
         // A daemon that has never run makes it.
@@ -209,27 +217,58 @@ fn of_state(config: &Config) -> Vec<Finding> {
             )];
         }
     };
-    let Ok(key) = keyring::read_signing_key(config) else {
-        return Vec::new();
-    };
-    match state.latest_exp(key.kid()) {
-        LatestExp::Unknown(problem) => vec![rules::problem(
+    let unknown = |kid| match state.latest_exp(kid) {
+        LatestExp::Unknown(problem) => Some(rules::problem(
             &problem,
             "until when tokens of this key may live is not known, so it can't be retired",
-        )],
-        LatestExp::Until(_) | LatestExp::NoRecord => Vec::new(),
+        )),
+        LatestExp::Until(_) | LatestExp::NoRecord => None,
+    };
+    kids.filter_map(unknown).collect()
+}
+
+/// What crashes left where keys, sets and records are made. Where others have
+/// files too, only what was to become ours.
+fn of_leftovers(config: &Config) -> Vec<Finding> {
+    let trust = keyring::key_trust(config);
+    let mut with_keys: Vec<&Path> = config
+        .signers()
+        .filter_map(|source| match &source.key {
+            KeySource::File(file) => file.parent(),
+            KeySource::Credential(_) => None,
+        })
+        .collect();
+    with_keys.sort();
+    with_keys.dedup();
+    let mut findings = Vec::new();
+    let mut tell = |left: Result<Vec<PathBuf>, _>, with_key| {
+        // A place that isn't as it should be has a finding of its own.
+        let left = left.unwrap_or_default();
+        findings.extend(left.iter().map(|file| rules::of_leftover(file, with_key)));
+    };
+    for directory in with_keys {
+        tell(store::leftovers(directory, &trust), true);
     }
+    for directory in [Path::new(PUBLISHED), &config.state_dir] {
+        tell(store::leftovers(directory, &trust), false);
+    }
+    tell(store::leftovers_of(&config.path, &trust), false);
+    findings
 }
 
 /// The clock, the account service's way, and the logs.
-fn of_machine(configuration: &Path) -> Vec<Finding> {
+fn of_machine(configuration: &Path, slurm_conf: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
     let booted = Path::new("/run/systemd/system").is_dir();
     let synchronised =
         booted.then(|| output("timedatectl", &["show", "-p", "NTPSynchronized", "--value"]));
     let written = std::fs::metadata(configuration).map_or(0, |file| file.mtime());
     let ahead = u64::try_from(written).is_ok_and(|written| written > unix_now() + 60);
-    findings.extend(rules::of_clock(synchronised.flatten().as_deref(), ahead));
+    findings.extend(rules::of_clock(
+        synchronised.flatten().as_deref(),
+        ahead,
+        slurmctld_ahead(slurm_conf),
+    ));
     let has_nslcd = Path::new("/run/nslcd/socket").exists();
     let nsswitch = text(Path::new("/etc/nsswitch.conf")).unwrap_or_default();
     findings.extend(rules::of_nsswitch(&nsswitch, has_nslcd));
@@ -249,8 +288,63 @@ fn of_machine(configuration: &Path) -> Vec<Finding> {
     findings
 }
 
-fn key_facts(config: &Config, key: &SigningKey) -> KeyFacts {
-    let file = match &config.signing.key {
+/// How far slurmctld's clock is ahead of this machine's, in seconds, if it
+/// answers: it tells its configuration with the time of its answer.
+fn slurmctld_ahead(slurm_conf: &Path) -> Option<i64> {
+    if !slurm_conf.exists() {
+        return None;
+    }
+    let mut scontrol = Command::new("scontrol");
+    scontrol
+        .args(["show", "config"])
+        .env("SLURM_CONF", slurm_conf)
+        .env("SLURM_TIME_FORMAT", "%s")
+        .stdin(Stdio::null());
+    let asked = unix_now();
+    let told = program::run(scontrol, None)
+        .ok()
+        .filter(|told| told.success)?;
+    let answered = unix_now();
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let theirs = told
+        .lines()
+        .next()?
+        .strip_prefix("Configuration data as of ")?;
+    let theirs: u64 = theirs.trim().parse().ok()?;
+    // It may have been at any moment between the two.
+    let nearest = theirs.clamp(asked, answered.max(asked));
+    Some(theirs.cast_signed() - nearest.cast_signed())
+}
+
+/// A key that signs.
+struct Signs {
+    key: Arc<SigningKey>,
+    facts: KeyFacts,
+    /// Of `[signing]`: no rule need name it.
+    is_main: bool,
+}
+
+/// The keys that sign, as far as they can be read.
+fn signing_keys(config: &Config, findings: &mut Vec<Finding>) -> Vec<Signs> {
+    let mut keys = Vec::new();
+    for source in config.signers() {
+        match keyring::read_source(config, source) {
+            Ok(key) => keys.push(Signs {
+                facts: key_facts(source, &key),
+                key: Arc::new(key),
+                is_main: *source == config.signing,
+            }),
+            Err(problem) => findings.push(rules::problem(
+                &problem,
+                "the daemon doesn't start with this key",
+            )),
+        }
+    }
+    keys
+}
+
+fn key_facts(source: &ConfiguredKey, key: &SigningKey) -> KeyFacts {
+    let file = match &source.key {
         KeySource::File(file) => file.clone(),
         KeySource::Credential(name) => PathBuf::from(format!("credential:{name}")),
     };
@@ -260,7 +354,7 @@ fn key_facts(config: &Config, key: &SigningKey) -> KeyFacts {
         algorithm: key.algorithm(),
         kid: key.kid().as_str().into(),
         age: written.map(|written| unix_now().saturating_sub(written)),
-        file_system: statfs(&file).ok().map(|system| system.filesystem_type().0),
+        shared: network::shared(&file).ok().flatten(),
         file: file.display().to_string(),
     }
 }
@@ -281,13 +375,7 @@ fn daemon_facts(config: &Config) -> DaemonFacts {
 
 /// What Slurm's own configuration means for our tokens; nothing where this
 /// machine has none.
-fn of_slurm(
-    file: &Path,
-    program: &'static str,
-    config: &Config,
-    key: &SigningKey,
-    facts: &KeyFacts,
-) -> Vec<Finding> {
+fn of_slurm(file: &Path, program: &'static str, config: &Config, keys: &[Signs]) -> Vec<Finding> {
     let Some(content) = text(file) else {
         return Vec::new();
     };
@@ -295,59 +383,101 @@ fn of_slurm(
     let conf = SlurmConf::parse(&content, &mut |name| text(&directory.join(name)));
     let trust = Trust::of_process(keyring::key_trust(config).slurm_uid);
     let mut findings = Vec::new();
-    let in_jwks = match conf.parameter("jwks") {
-        Some(jwks) => in_jwks(Path::new(jwks), key, &trust, &mut findings),
-        None => InJwks::Unread,
+    let jwks = conf.parameter("jwks").map(Path::new);
+    let (set, flaws) = jwks.map_or((None, Vec::new()), |jwks| read_set(jwks, &trust));
+    let told = !flaws.is_empty();
+    findings.extend(flaws);
+    let theirs = conf.jwt_key().map(PathBuf::from);
+    let in_slurm = |key: &Signs| match (key.key.public(), &theirs) {
+        (Some(public), _) => InSlurm::Jwks(match &set {
+            None if told => InJwks::Unsound,
+            None => InJwks::Unread,
+            Some(set) => match set.find(key.key.kid().as_str()) {
+                Some(jwk) if *jwk == Jwk::new(public, key.key.kid()) => InJwks::Same,
+                Some(_) => InJwks::Other,
+                None => InJwks::Missing,
+            },
+        }),
+        (None, None) => InSlurm::Secret(Secret::Unread),
+        (None, Some(theirs)) => InSlurm::Secret(secret(theirs, Path::new(&key.facts.file), &trust)),
     };
-    let secret = conf.jwt_key().map_or(Secret::Unread, |theirs| {
-        secret(
-            Path::new(&theirs),
-            Path::new(&facts.file),
-            facts.algorithm,
-            &trust,
-        )
-    });
-    let facts_of_slurm = SlurmFacts {
+    let secret = theirs
+        .as_ref()
+        .and_then(|file| std::fs::metadata(file).ok());
+    let facts = SlurmFacts {
         file: file.display().to_string(),
         program,
         conf: &conf,
-        in_jwks,
-        secret,
+        keys: keys
+            .iter()
+            .map(|key| (key.facts.clone(), in_slurm(key)))
+            .collect(),
+        secret_mode: secret.map(|secret| secret.mode()),
         slurm_user: &config.policy.slurm_user,
         longest: config.policy.longest_lifespan().seconds(),
+        claims: claims(&config.policy),
     };
-    findings.extend(rules::of_slurm(&facts_of_slurm, facts));
+    findings.extend(slurm::of_slurm(&facts));
     findings
 }
 
-fn in_jwks(file: &Path, key: &SigningKey, trust: &Trust, findings: &mut Vec<Finding>) -> InJwks {
-    let Some(public) = key.public() else {
-        return InJwks::Unread;
-    };
-    if !file.exists() {
-        return InJwks::Unread;
+fn claims(policy: &Policy) -> Claims {
+    let any = policy.needs_group_names();
+    let but_for = policy
+        .rules
+        .iter()
+        .any(|r| r.identity_claims == Some(false));
+    match (any, policy.identity_claims && !but_for) {
+        (_, true) => Claims::All,
+        (true, false) => Claims::Some,
+        (false, false) => Claims::None,
     }
-    let read = read_public(file, trust, MAX_JWKS)
-        .and_then(|bytes| JwkSet::parse(&bytes).map_err(|rejection| rejection.at(file)));
-    match read {
-        Ok(reading) => match reading.set.find(key.kid().as_str()) {
-            Some(jwk) if *jwk == Jwk::new(public, key.kid()) => InJwks::Same,
-            Some(_) => InJwks::Other,
-            None => InJwks::Missing,
-        },
-        Err(problem) => {
-            let why = "slurmctld may die of it, or refuse every token: slurm-tokenctl jwks lint \
-                       tells which";
-            findings.push(rules::problem(&problem, why));
-            InJwks::Unread
+}
+
+/// A set of public keys, if it's there and sound, and what is wrong with it.
+fn read_set(file: &Path, trust: &Trust) -> (Option<JwkSet>, Vec<Finding>) {
+    if !file.exists() {
+        return (None, Vec::new());
+    }
+    let why = "slurmctld may die of it, or refuse every token";
+    let bytes = match read_public(file, trust, MAX_JWKS) {
+        Ok(bytes) => bytes,
+        Err(problem) => return (None, vec![rules::problem(&problem, why)]),
+    };
+    let of_mode = std::fs::metadata(file).ok().and_then(|there| {
+        let (mode, owner) = (there.mode(), there.uid());
+        lint::judge_mode(mode, owner, trust.slurm_uid)
+    });
+    let verdicts = lint::judge(&bytes).into_iter().chain(of_mode);
+    let mut flaws: Vec<_> = verdicts.filter_map(|v| of_verdict(file, v)).collect();
+    match JwkSet::parse(&bytes) {
+        Ok(reading) => (Some(reading.set), flaws),
+        Err(rejection) => {
+            if flaws.is_empty() {
+                flaws.push(rules::problem(&rejection.at(file), why));
+            }
+            (None, flaws)
         }
     }
 }
 
-fn secret(theirs: &Path, ours: &Path, algorithm: Algorithm, trust: &Trust) -> Secret {
-    if algorithm != Algorithm::Hs256 {
-        return Secret::Unread;
-    }
+/// What is wrong with an entry that all releases ignore or accept harms nothing
+/// else.
+fn of_verdict(file: &Path, verdict: lint::Verdict) -> Option<Finding> {
+    let flaw = verdict.finding?;
+    let fates = [verdict.slurm_22_05, verdict.slurm_26_05];
+    let harmless = verdict.subject.is_some() && !fates.contains(&Fate::Dies);
+    let subject = verdict.subject.map_or_else(String::new, |s| s + ": ");
+    let found = fault(
+        file.display().to_string(),
+        format!("{subject}{}", flaw.what),
+        format!("Slurm 22.05 {}, 26.05 {}", fates[0], fates[1]),
+        flaw.mend,
+    );
+    Some(if harmless { advice(found) } else { found })
+}
+
+fn secret(theirs: &Path, ours: &Path, trust: &Trust) -> Secret {
     let (Ok(theirs), Ok(ours)) = (read_key(theirs, trust), read_key(ours, trust)) else {
         return Secret::Unread;
     };

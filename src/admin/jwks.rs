@@ -35,6 +35,9 @@ pub(super) enum Command {
     Lint {
         /// A JWKS file
         file: PathBuf,
+        /// For programs
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -43,7 +46,7 @@ pub(super) struct Build {
     /// Keys, private or public, and directories of *.pem and *.jwk files
     #[arg(value_name = "DIR|FILE", required_unless_present = "config")]
     sources: Vec<PathBuf>,
-    /// Take the key that this configuration signs with, under the kid of its tokens
+    /// Take the keys that this configuration signs with, under the kids of its tokens
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The name of the one key, where signing.kid sets it
@@ -76,16 +79,16 @@ struct Output {
     drop_others: bool,
 }
 
-pub(super) fn run(command: Command, trust: &Trust) -> Result<(), Failure> {
+pub(super) fn run(command: Command, trust: &Trust, owners: &Trust) -> Result<(), Failure> {
     match command {
-        Command::Build(build) => build.run(trust),
+        Command::Build(build) => build.run(trust, owners),
         Command::Merge(merge) => merge.run(trust),
-        Command::Lint { file } => lint(&file, trust),
+        Command::Lint { file, json } => lint(&file, json, trust),
     }
 }
 
 impl Build {
-    fn run(&self, trust: &Trust) -> Result<(), Failure> {
+    fn run(&self, trust: &Trust, owners: &Trust) -> Result<(), Failure> {
         let files = files_in(&self.sources, &["pem", "jwk"])?;
         if self.kid.is_some() && files.len() != 1 {
             return Err(Failure::Usage(format!(
@@ -95,7 +98,9 @@ impl Build {
         }
         let mut set = JwkSet::default();
         if let Some(config) = &self.config {
-            add(&mut set, signing_jwk(config)?, config)?;
+            for jwk in signing_jwks(config)? {
+                add(&mut set, jwk, config)?;
+            }
         }
         each(&files, |file| {
             let kid = match &self.kid {
@@ -103,7 +108,7 @@ impl Build {
                 kid => kid.clone(),
             };
             let given = kid.is_some();
-            let jwk = entry(file, kid, trust)?;
+            let jwk = entry(file, kid, owners)?;
             if !given {
                 point_out_kid(file, &jwk.kid);
             }
@@ -176,7 +181,7 @@ impl Output {
 }
 
 /// Tells what becomes of the file's mode and of each entry.
-fn lint(file: &Path, trust: &Trust) -> Result<(), Failure> {
+fn lint(file: &Path, json: bool, trust: &Trust) -> Result<(), Failure> {
     let failed = |e| Problem::at(file, format!("it can't be read: {e}"), "name a JWKS file");
     let metadata = std::fs::metadata(file).map_err(failed)?;
     if !metadata.is_file() || metadata.len() > MAX_JWKS as u64 {
@@ -191,30 +196,45 @@ fn lint(file: &Path, trust: &Trust) -> Result<(), Failure> {
         metadata.uid(),
         trust.slurm_uid,
     ));
-    let place = quoted(file);
-    for verdict in &verdicts {
-        print(&format!("{place}: {verdict}\n"))?;
+    let accepted = verdicts.iter().all(|verdict| verdict.finding.is_none());
+    if json {
+        let told = serde_json::json!({ "accepted": accepted, "verdicts": verdicts });
+        print(&format!("{told}\n"))?;
+    } else {
+        let place = quoted(file);
+        for verdict in &verdicts {
+            print(&format!("{place}: {verdict}\n"))?;
+        }
     }
-    if verdicts.iter().all(|verdict| verdict.finding.is_none()) {
+    if accepted {
         Ok(())
     } else {
         Err(Failure::Findings)
     }
 }
 
-/// The entry for the key that a configuration signs with.
-fn signing_jwk(config: &Path) -> Result<Jwk, Failure> {
+/// The entries for the keys that a configuration signs with.
+fn signing_jwks(config: &Path) -> Result<Vec<Jwk>, Failure> {
     let config = engine::read_configuration(config)?;
-    let key = keyring::read_signing_key(&config)?;
-    match key.public() {
-        Some(public) => Ok(Jwk::new(public, key.kid())),
-        None => Err(Problem::at(
+    let (mut entries, mut problems) = (Vec::new(), Vec::new());
+    for source in config.signers() {
+        match keyring::read_source(&config, source) {
+            Ok(key) => entries.extend(key.public().map(|public| Jwk::new(public, key.kid()))),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Problems(problems).into());
+    }
+    if entries.is_empty() {
+        return Err(Problem::at(
             &config.path,
             "it signs with HS256, which has no public key",
             "give slurmctld the same secret as its jwt_key; a JWKS is for RS256",
         )
-        .into()),
+        .into());
     }
+    Ok(entries)
 }
 
 fn kid_from_name(file: &Path) -> Result<Kid, Problem> {

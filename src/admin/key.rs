@@ -90,24 +90,25 @@ pub(super) fn algorithm() -> impl TypedValueParser<Value = Algorithm> {
     })
 }
 
-pub(super) fn run(command: Command, trust: &Trust) -> Result<(), Failure> {
+/// Runs a command that reads keys of `owners`, and makes files as `trust` says.
+pub(super) fn run(command: Command, trust: &Trust, owners: &Trust) -> Result<(), Failure> {
     match command {
         Command::Generate(generate) => generate.run(trust),
         Command::Kid(source) => {
-            let (key, _) = read_public_half(&source.file, trust)?;
+            let (key, _) = read_public_half(&source.file, owners)?;
             Ok(print(&format!("{}\n", key.thumbprint()))?)
         }
         Command::Public(source) => {
-            let (key, _) = read_public_half(&source.file, trust)?;
+            let (key, _) = read_public_half(&source.file, owners)?;
             Ok(print(&key.to_spki_pem())?)
         }
-        Command::Jwk(jwk) => jwk.run(trust),
+        Command::Jwk(jwk) => jwk.run(trust, owners),
     }
 }
 
 /// The public key in a file, as an entry of a set.
-pub(super) fn entry(path: &Path, kid: Option<Kid>, trust: &Trust) -> Result<Jwk, Problem> {
-    let (key, name) = read_public_half(path, trust)?;
+pub(super) fn entry(path: &Path, kid: Option<Kid>, owners: &Trust) -> Result<Jwk, Problem> {
+    let (key, name) = read_public_half(path, owners)?;
     let kid = key.kid(kid, name.as_deref());
     Ok(Jwk::new(
         &key,
@@ -116,13 +117,13 @@ pub(super) fn entry(path: &Path, kid: Option<Kid>, trust: &Trust) -> Result<Jwk,
 }
 
 impl JwkArgs {
-    fn run(self, trust: &Trust) -> Result<(), Failure> {
+    fn run(self, trust: &Trust, owners: &Trust) -> Result<(), Failure> {
         let file = &self.source.file;
         let Some(out) = self.out.filter(|_| self.private) else {
-            let jwk = entry(file, self.kid, trust)?;
+            let jwk = entry(file, self.kid, owners)?;
             return Ok(print(&format!("{}\n", jwk.to_json()))?);
         };
-        let bytes = read_key(file, trust)?;
+        let bytes = read_key(file, owners)?;
         let jwk = private_jwk(&bytes, self.kid).map_err(|rejection| rejection.at(file))?;
         store::create_new(&out, jwk.as_slice(), JWK_MODE, trust)?;
         drop((bytes, jwk));

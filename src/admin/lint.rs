@@ -10,6 +10,7 @@ use std::fmt;
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::{Serialize, Serializer};
 
 use crate::keys::format::{PublicKey, Rejection};
 use crate::keys::json::Json;
@@ -39,10 +40,16 @@ impl fmt::Display for Fate {
     }
 }
 
+impl Serialize for Fate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 const NOT_TRIED: Fate = Fate::Unsure("was not tried with it");
 
 /// What is said of a file, or of one entry in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Verdict {
     /// The entry; the file itself has none.
     pub(super) subject: Option<String>,
@@ -50,8 +57,14 @@ pub(super) struct Verdict {
     pub(super) slurm_22_05: Fate,
     /// What Slurm 26.05 does.
     pub(super) slurm_26_05: Fate,
-    /// What is wrong, and what to do about it.
-    pub(super) finding: Option<(String, &'static str)>,
+    pub(super) finding: Option<Flaw>,
+}
+
+/// What is wrong, and what mends it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Flaw {
+    pub(super) what: String,
+    pub(super) mend: &'static str,
 }
 
 impl fmt::Display for Verdict {
@@ -65,7 +78,7 @@ impl fmt::Display for Verdict {
             self.slurm_22_05, self.slurm_26_05
         )?;
         match &self.finding {
-            Some((what, remedy)) => write!(f, ": {what}; {remedy}"),
+            Some(Flaw { what, mend }) => write!(f, ": {what}; {mend}"),
             None => Ok(()),
         }
     }
@@ -76,11 +89,11 @@ const BUILD_ENTRY: &str = "make the entry anew from its key with: slurm-tokenctl
 
 /// Judges the content of a JWKS file.
 pub(super) fn judge(bytes: &[u8]) -> Vec<Verdict> {
-    let of_file = |slurm_22_05, slurm_26_05, what: String, remedy| Verdict {
+    let of_file = |slurm_22_05, slurm_26_05, what: String, mend| Verdict {
         subject: None,
         slurm_22_05,
         slurm_26_05,
-        finding: Some((what, remedy)),
+        finding: Some(Flaw { what, mend }),
     };
     let json: Json = match serde_json::from_slice(bytes) {
         Ok(json) => json,
@@ -140,7 +153,7 @@ pub(super) fn judge(bytes: &[u8]) -> Vec<Verdict> {
             }),
             slurm_22_05,
             slurm_26_05,
-            finding: found,
+            finding: found.map(|(what, mend)| Flaw { what, mend }),
         });
     }
     verdicts
@@ -152,7 +165,10 @@ pub(super) fn judge_mode(mode: u32, owner: u32, slurm_uid: Option<u32>) -> Optio
         subject: None,
         slurm_22_05,
         slurm_26_05,
-        finding: Some((format!("its mode {:04o} {what}", mode & 0o7777), remedy)),
+        finding: Some(Flaw {
+            what: format!("its mode {:04o} {what}", mode & 0o7777),
+            mend: remedy,
+        }),
     };
     if mode & 0o002 != 0 {
         let what = "lets everybody write to it, and so forge any token";

@@ -9,7 +9,9 @@ mod doctor;
 mod jwks;
 mod key;
 mod lint;
+mod network;
 mod policy;
+mod program;
 mod rotate;
 mod setup;
 mod site;
@@ -32,7 +34,7 @@ use crate::token::lifespan::Asked;
 
 /// Makes, publishes and checks the keys of slurm-tokend, and administers the daemon.
 #[derive(Parser)]
-#[command(name = "slurm-tokenctl", version)]
+#[command(name = "slurm-tokenctl", version, after_help = EXAMPLES)]
 struct Cli {
     /// The account that slurmctld runs as: it may own keys and their directories
     #[arg(long, global = true, value_name = "NAME", default_value = "slurm")]
@@ -40,6 +42,16 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+/// The same as on the page.
+const EXAMPLES: &str = "\
+Examples:
+  slurm-tokenctl setup --yes
+  slurm-tokenctl key generate --alg RS256 --out /etc/slurm/token-keys/login1.pem
+  slurm-tokenctl jwks build --out /etc/slurm/jwks.json /etc/slurm/token-keys/login1.pem
+  slurm-tokenctl token sign --sun alice --lifespan 30 | slurm-tokenctl token verify --jwks /etc/slurm/jwks.json
+  slurm-tokenctl block alice --for 7d --reason \"ticket 4711\"
+  slurm-tokenctl sessions alice";
 
 #[derive(Subcommand)]
 enum Command {
@@ -135,8 +147,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
     // Whoever asks the daemon needs no word of the account service.
     let trust = || slurm_uid(&cli.slurm_user).map(Trust::of_process);
     match cli.command {
-        Command::Key(command) => key::run(command, &trust()?),
-        Command::Jwks(command) => jwks::run(command, &trust()?),
+        Command::Key(command) => {
+            let trust = trust()?;
+            key::run(command, &trust, &key_owners(&cli.slurm_user, trust)?)
+        }
+        Command::Jwks(command) => {
+            let trust = trust()?;
+            jwks::run(command, &trust, &key_owners(&cli.slurm_user, trust)?)
+        }
         Command::Setup(setup) => setup.run(&cli.slurm_user, &trust()?),
         Command::Token(command) => token::run(command, &cli.slurm_user, &trust()?),
         Command::Policy(command) => policy::run(command, &cli.slurm_user),
@@ -147,6 +165,18 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Metrics(metrics) => metrics.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Rotate(rotate) => rotate::run(&rotate),
+    }
+}
+
+/// Who may own a key that is read: for root also the daemon's account. One that
+/// stands in a configuration that can't be read isn't trusted.
+fn key_owners(slurm_user: &str, trust: Trust) -> Result<Trust, Problem> {
+    match site::Site::read(None, slurm_user) {
+        Ok(site) => Ok(Trust {
+            own_uid: site.key_owners()?.own_uid,
+            ..trust
+        }),
+        Err(_) => Ok(trust),
     }
 }
 

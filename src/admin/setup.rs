@@ -3,7 +3,6 @@
 //! All that can be wrong is found before anything is done; then each step says
 //! what it does. What is there already stays as it is, so it can be repeated.
 
-mod ground;
 mod next;
 
 use std::fs::DirBuilder;
@@ -15,8 +14,8 @@ use std::process::Command;
 use clap::Args;
 
 use super::jwks::{JWKS_MODE, read_set};
-use super::{Failure, key, print, say, site};
-use crate::config::{Config, Draft, KeySource};
+use super::{Failure, key, network, print, say, site};
+use crate::config::{Config, ConfiguredKey, Draft, KeySource};
 use crate::daemon::{engine, keyring};
 use crate::keys::file::{Trust, open_directory, quoted};
 use crate::keys::format::SigningKey;
@@ -86,7 +85,7 @@ struct Step {
 enum Todo {
     Configuration { path: PathBuf, text: String },
     Key(PathBuf),
-    Publish,
+    Publish(ConfiguredKey),
     Group(String),
     HandOver { drop_in: PathBuf, text: String },
     Start,
@@ -145,9 +144,11 @@ impl Setup {
         if let Err(problem) = slurm_user_is_known(&config) {
             problems.push(problem);
         }
-        match key_step(&config) {
-            Ok(step) => steps.push(step),
-            Err(problem) => problems.push(problem),
+        for source in config.signers() {
+            match key_step(&config, source) {
+                Ok(step) => steps.push(step),
+                Err(problem) => problems.push(problem),
+            }
         }
         if !problems.is_empty() {
             return Err(Problems(problems).into());
@@ -157,7 +158,9 @@ impl Setup {
             unit,
             steps,
         };
-        plan.steps.extend(plan.publish_step(trust)?);
+        for source in plan.config.signers() {
+            plan.steps.extend(plan.publish_step(source, trust)?);
+        }
         if self.admin_group {
             plan.steps.push(group_step(&plan.config)?);
         }
@@ -193,6 +196,11 @@ impl Setup {
                 "#socket = \"/run/slurm-tokend/",
                 format!("socket = \"/run/slurm-tokend-{name}/"),
             );
+            // That of [http], which stays an example.
+            set(
+                "#socket = \"/run/slurm-tokend/",
+                format!("#socket = \"/run/slurm-tokend-{name}/"),
+            );
             set(
                 "#state_dir = \"/var/lib/slurm-tokend\"",
                 format!("state_dir = \"/var/lib/slurm-tokend-{name}\""),
@@ -220,9 +228,9 @@ fn slurm_user_is_known(config: &Config) -> Result<(), Problem> {
     ))
 }
 
-fn key_step(config: &Config) -> Result<Step, Problem> {
-    let algorithm = config.signing.algorithm;
-    let path = match &config.signing.key {
+fn key_step(config: &Config, source: &ConfiguredKey) -> Result<Step, Problem> {
+    let algorithm = source.algorithm;
+    let path = match &source.key {
         KeySource::File(path) => path,
         KeySource::Credential(name) => {
             return Ok(Step {
@@ -231,10 +239,10 @@ fn key_step(config: &Config) -> Result<Step, Problem> {
             });
         }
     };
-    ground::check(path)?;
+    network::refuse(path)?;
     let file = quoted(path);
     if path.symlink_metadata().is_ok() {
-        let key = keyring::read_signing_key(config)?;
+        let key = keyring::read_source(config, source)?;
         return Ok(Step {
             what: format!("{file}: the {algorithm} key, kid {}", key.kid()),
             todo: None,
@@ -268,32 +276,42 @@ fn group_step(config: &Config) -> Result<Step, Problem> {
 }
 
 impl Plan {
-    /// The key, once it's there and can be read here.
+    /// The key that signs unless a rule names another, once it's there.
     fn signing_key(&self) -> Result<Option<SigningKey>, Problem> {
-        match &self.config.signing.key {
+        self.read(&self.config.signing)
+    }
+
+    /// A key, once it's there and can be read here.
+    fn read(&self, source: &ConfiguredKey) -> Result<Option<SigningKey>, Problem> {
+        match &source.key {
             KeySource::File(path) if path.exists() => {
-                keyring::read_signing_key(&self.config).map(Some)
+                keyring::read_source(&self.config, source).map(Some)
             }
             KeySource::File(_) | KeySource::Credential(_) => Ok(None),
         }
     }
 
-    /// The public half, in a file of its own: other nodes' are beside it.
-    fn publish_step(&self, trust: &Trust) -> Result<Option<Step>, Problem> {
-        if self.config.signing.algorithm == Algorithm::Hs256
-            || matches!(self.config.signing.key, KeySource::Credential(_))
-        {
+    /// The public half of a key, in a file of its own: other nodes' are beside
+    /// it. None where it has none, or the key is passed by systemd.
+    fn publish_step(&self, source: &ConfiguredKey, trust: &Trust) -> Result<Option<Step>, Problem> {
+        let KeySource::File(file) = &source.key else {
+            return Ok(None);
+        };
+        if source.algorithm == Algorithm::Hs256 {
             return Ok(None);
         }
-        let Some(key) = self.signing_key()? else {
-            let what = format!("{PUBLISHED}/<kid>.json: its public half");
-            let todo = Some(Todo::Publish);
+        let Some(key) = self.read(source)? else {
+            let what = format!(
+                "{PUBLISHED}/<kid>.json: the public half of {}",
+                quoted(file)
+            );
+            let todo = Some(Todo::Publish(source.clone()));
             return Ok(Some(Step { what, todo }));
         };
         let (path, set) = published(&key);
-        let what = format!("{}: its public half", quoted(&path));
+        let what = format!("{}: the public half of {}", quoted(&path), quoted(file));
         if path.symlink_metadata().is_err() {
-            let todo = Some(Todo::Publish);
+            let todo = Some(Todo::Publish(source.clone()));
             return Ok(Some(Step { what, todo }));
         }
         if read_set(&path, trust)?.to_json() == set.to_json() {
@@ -309,35 +327,51 @@ impl Plan {
         ))
     }
 
-    /// A key elsewhere than in the usual directory is out of the daemon's
-    /// reach, unless systemd passes it.
+    /// Keys elsewhere than in the usual directory are out of the daemon's reach,
+    /// unless systemd passes them.
     fn hand_over_step(&self) -> Result<Option<Step>, Problem> {
-        let KeySource::File(path) = &self.config.signing.key else {
-            return Ok(None);
-        };
-        if path.parent() == Some(Path::new(LOADED)) || !Path::new(BOOTED).exists() {
+        let elsewhere = self
+            .config
+            .signers()
+            .filter_map(|source| match &source.key {
+                KeySource::File(path) => (path.parent() != Some(Path::new(LOADED))).then_some(path),
+                KeySource::Credential(_) => None,
+            });
+        let (mut places, mut lines) = (Vec::new(), Vec::new());
+        for path in elsewhere {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let (Some(name), Some(place)) = (name, path.to_str()) else {
+                let remedy = "give it a name of letters, digits, '.', '_' and '-'";
+                return Err(Problem::at(
+                    path,
+                    "systemd can't pass a file of this name",
+                    remedy,
+                ));
+            };
+            // "%" begins a specifier in a unit.
+            let escaped = |text: &str| text.replace('%', "%%");
+            lines.push(format!(
+                "LoadCredential={}:{}\n",
+                escaped(name),
+                escaped(place)
+            ));
+            places.push(place);
+        }
+        if places.is_empty() || !Path::new(BOOTED).exists() {
             return Ok(None);
         }
-        let name = path.file_name().and_then(|name| name.to_str());
-        let (Some(name), Some(place)) = (name, path.to_str()) else {
-            let remedy = "give it a name of letters, digits, '.', '_' and '-'";
-            return Err(Problem::at(
-                path,
-                "systemd can't pass a file of this name",
-                remedy,
-            ));
-        };
         let drop_in = PathBuf::from(format!("{UNITS}/{}.service.d/key.conf", self.unit));
-        // "%" begins a specifier in a unit.
-        let escaped = |text: &str| text.replace('%', "%%");
         let text = format!(
-            "# Passes the daemon its key: slurm-tokenctl setup.\n[Service]\nLoadCredential={}:{}\n",
-            escaped(name),
-            escaped(place)
+            "# Passes the daemon its key: slurm-tokenctl setup.\n[Service]\n{}",
+            lines.concat()
         );
         let there = std::fs::read_to_string(&drop_in).is_ok_and(|found| found == text);
         Ok(Some(Step {
-            what: format!("{}: passes the daemon {place}", quoted(&drop_in)),
+            what: format!(
+                "{}: passes the daemon {}",
+                quoted(&drop_in),
+                places.join(", ")
+            ),
             todo: (!there).then_some(Todo::HandOver { drop_in, text }),
         }))
     }
@@ -384,9 +418,9 @@ impl Plan {
                 let (pem, _) = key::rsa_key(key::USUAL_BITS, path)?;
                 store::create_new(path, pem.as_slice(), key::KEY_MODE, trust)
             }
-            Todo::Publish => {
+            Todo::Publish(source) => {
                 make_directory(Some(Path::new(PUBLISHED)), 0o755, trust)?;
-                let Some(key) = self.signing_key()? else {
+                let Some(key) = self.read(source)? else {
                     return Ok(());
                 };
                 let (path, set) = published(&key);

@@ -7,6 +7,7 @@ use crate::client::plain;
 use crate::config::{Config, Draft};
 use crate::daemon::directory::look_up_names;
 use crate::daemon::{engine, usual_configuration};
+use crate::keys::file::Trust;
 use crate::policy::Names;
 use crate::report::{Problem, Problems};
 use crate::wire::{Code, Refusal};
@@ -59,6 +60,17 @@ impl Site {
             policy.named_groups().map(ToOwned::to_owned).collect(),
         );
         names.map_err(|errno| no_directory(&policy.slurm_user, errno))
+    }
+
+    /// Who may own a key that is read here: root, `SlurmUser`, whoever runs this
+    /// and, where that is root, the daemon's account.
+    pub(super) fn key_owners(&self) -> Result<Trust, Problem> {
+        let trust = Trust::of_process(self.slurm_uid()?);
+        let own_uid = match trust.own_uid {
+            0 => uid_of(&self.config.user)?.unwrap_or(0),
+            own => own,
+        };
+        Ok(Trust { own_uid, ..trust })
     }
 
     /// The uid of `SlurmUser`, if it is known here.

@@ -74,20 +74,16 @@ impl Keys {
         notes: &mut Vec<String>,
     ) -> Result<Self, Problems> {
         let mut problems = Vec::new();
-        let mut sign = |source: &ConfiguredKey, place| {
+        let mut sign = |source: &ConfiguredKey| {
             let held = before.and_then(|keys| keys.signing(source));
-            let read = read_configured(config, source, place).map(Arc::new);
+            let read = read_source(config, source).map(Arc::new);
             read_or_keep(&key_path(&source.key), read, held, notes)
                 .and_then(|key| checked(source, key))
                 .map_err(|problem| problems.push(problem))
                 .ok()
         };
-        let main = sign(&config.signing, "signing.key");
-        let others: Vec<Signer> = config
-            .other_signing
-            .iter()
-            .filter_map(|source| sign(source, "signing.other.key"))
-            .collect();
+        let main = sign(&config.signing);
+        let others: Vec<Signer> = config.other_signing.iter().filter_map(sign).collect();
         let mut ring = KeyRing::default();
         for signer in main.iter().chain(&others) {
             if let Err(twice) = ring.add(signer.issuer.key().verifying()) {
@@ -248,7 +244,17 @@ fn checked(source: &ConfiguredKey, key: Arc<SigningKey>) -> Result<Signer, Probl
 /// The key that signs unless a rule names another, under the kid that its
 /// tokens carry.
 pub fn read_signing_key(config: &Config) -> Result<SigningKey, Problem> {
-    read_configured(config, &config.signing, "signing.key")
+    read_source(config, &config.signing)
+}
+
+/// One of the keys that sign, under the kid that its tokens carry.
+pub fn read_source(config: &Config, source: &ConfiguredKey) -> Result<SigningKey, Problem> {
+    let place = if *source == config.signing {
+        "signing.key"
+    } else {
+        "signing.other.key"
+    };
+    read_configured(config, source, place)
 }
 
 /// A key that signs, or an HS256 key; `place` is where its source is configured.

@@ -8,7 +8,10 @@ use std::fmt;
 use std::path::Path;
 
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use aws_lc_rs::signature::{
+    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair,
+    RsaPublicKeyComponents,
+};
 use aws_lc_rs::{digest, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -410,8 +413,7 @@ impl SigningKey {
             Material::Rsa { public, .. } => VerifyingKey::rs256(public, kid),
             Material::Secret { secret, .. } => VerifyingKey {
                 kid: kid.into(),
-                algorithm: Algorithm::Hs256,
-                decoding: jsonwebtoken::DecodingKey::from_secret(secret.as_slice()),
+                half: Half::Secret(jsonwebtoken::DecodingKey::from_secret(secret.as_slice())),
             },
         }
     }
@@ -429,19 +431,37 @@ impl fmt::Debug for SigningKey {
 /// A key that verifies, pinned to one algorithm.
 pub struct VerifyingKey {
     kid: String,
-    algorithm: Algorithm,
-    decoding: jsonwebtoken::DecodingKey,
+    half: Half,
+}
+
+/// What a verifier has of a key.
+enum Half {
+    /// For RS256, parsed once: what jsonwebtoken would do for each token costs
+    /// more than to check its signature.
+    Public {
+        key: PublicKey,
+        parsed: Option<ParsedPublicKey>,
+    },
+    /// For HS256.
+    Secret(jsonwebtoken::DecodingKey),
 }
 
 impl VerifyingKey {
     /// Verifies RS256 signatures of tokens whose header names `kid`. Another
     /// issuer's may hold characters that [`Kid`] doesn't.
     pub fn rs256(public: &PublicKey, kid: &str) -> Self {
-        let decoding = jsonwebtoken::DecodingKey::from_rsa_raw_components(&public.n, &public.e);
+        let PublicKey { n, e, .. } = public;
+        let components = RsaPublicKeyComponents { n, e };
+        // A public key is what aws-lc takes; what it didn't take would verify nothing.
+        let parsed = components
+            .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
+            .ok();
         Self {
             kid: kid.into(),
-            algorithm: Algorithm::Rs256,
-            decoding,
+            half: Half::Public {
+                key: public.clone(),
+                parsed,
+            },
         }
     }
 
@@ -461,34 +481,39 @@ impl VerifyingKey {
 
     /// The only algorithm that this key verifies.
     pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
+        match self.half {
+            Half::Public { .. } => Algorithm::Rs256,
+            Half::Secret(_) => Algorithm::Hs256,
+        }
     }
 
     /// Is `signature`, in base64url, this key's signature of `message`. HMACs
     /// are compared in constant time.
     pub fn verifies(&self, message: &[u8], signature: &str) -> bool {
-        let algorithm = match self.algorithm {
-            Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
-            Algorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
-        };
-        // An error is no signature: base64url that can't be read.
-        jsonwebtoken::crypto::verify(signature, message, &self.decoding, algorithm).unwrap_or(false)
+        match &self.half {
+            Half::Public { parsed, .. } => match (parsed, URL_SAFE_NO_PAD.decode(signature)) {
+                (Some(key), Ok(signature)) => key.verify_sig(message, &signature).is_ok(),
+                _ => false,
+            },
+            // An error is no signature: base64url that can't be read.
+            Half::Secret(key) => {
+                let algorithm = jsonwebtoken::Algorithm::HS256;
+                jsonwebtoken::crypto::verify(signature, message, key, algorithm).unwrap_or(false)
+            }
+        }
     }
 
     /// Is the other the same key, whatever its name.
     pub fn is_same_key(&self, other: &Self) -> bool {
-        use jsonwebtoken::DecodingKeyKind::{RsaModulusExponent, SecretOrDer};
-        match (self.decoding.kind(), other.decoding.kind()) {
-            (SecretOrDer(one), SecretOrDer(other)) => {
-                aws_lc_rs::constant_time::verify_slices_are_equal(one, other).is_ok()
-            }
-            (
-                RsaModulusExponent { n, e },
-                RsaModulusExponent {
-                    n: other_n,
-                    e: other_e,
-                },
-            ) => (n, e) == (other_n, other_e),
+        use jsonwebtoken::DecodingKeyKind::SecretOrDer;
+        match (&self.half, &other.half) {
+            (Half::Public { key: one, .. }, Half::Public { key: other, .. }) => one == other,
+            (Half::Secret(one), Half::Secret(other)) => match (one.kind(), other.kind()) {
+                (SecretOrDer(one), SecretOrDer(other)) => {
+                    aws_lc_rs::constant_time::verify_slices_are_equal(one, other).is_ok()
+                }
+                _ => false,
+            },
             _ => false,
         }
     }
@@ -498,7 +523,7 @@ impl fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VerifyingKey")
             .field("kid", &self.kid)
-            .field("algorithm", &self.algorithm)
+            .field("algorithm", &self.algorithm())
             .finish_non_exhaustive()
     }
 }

@@ -24,7 +24,7 @@ use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, linkat, unlinkat};
 
 use self::unfinished::{OWNER_WRITES, Unfinished};
-pub use self::unfinished::{is_unfinished, leftovers};
+pub use self::unfinished::{is_unfinished, leftovers, leftovers_of};
 use super::file::{Trust, open_directory, quoted};
 use crate::report::Problem;
 

@@ -4,6 +4,8 @@ pub mod bearer;
 pub mod claims;
 /// The compact form, read without any key.
 pub mod compact;
+/// Which tokens were found genuine lately.
+mod genuine;
 /// What is in a token, told to people and to programs.
 pub mod inspection;
 /// How long a token lives, in all the ways that people write it.

@@ -176,6 +176,114 @@ fn a_key_that_others_can_read_and_a_broken_configuration_are_found() {
 }
 
 #[test]
+fn a_key_that_cannot_be_read_hides_nothing_else() {
+    let key = generate_key("RS256", "doctor-unreadable.pem");
+    Daemon::configure("doctor-unreadable", "RS256", &key, "", "");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o444)).unwrap();
+    let conf = slurm_conf("doctor-unreadable", |_| "AuthAltTypes=auth/none\n".into());
+    let output = doctor("doctor-unreadable", &conf, &[]);
+    finds(&output, "its mode 0444");
+    finds(&output, "the daemon does not answer");
+    finds(&output, "does not name auth/jwt");
+}
+
+#[test]
+fn a_key_that_a_rule_names_is_looked_at_too() {
+    let [key, other] =
+        ["doctor-rule.pem", "doctor-rule-other.pem"].map(|file| generate_key("RS256", file));
+    let tables =
+        format!("[[signing.other]]\nkey = {other:?}\nalgorithm = \"RS256\"\nkid = \"workflow\"\n");
+    let jwks = publish(&build_jwks(&[&key]), "doctor-rule.json");
+    let conf = slurm_conf("doctor-rule", |conf| {
+        let theirs = conf.split("jwks=").nth(1).unwrap().lines().next().unwrap();
+        conf.replace(theirs, jwks.to_str().unwrap())
+    });
+    Daemon::configure("doctor-rule", "RS256", &key, "", &tables);
+    let missing = "the kid workflow is not in the set";
+    finds(&doctor("doctor-rule", &conf, &[]), missing);
+    fs::remove_file(other).unwrap();
+    let found = findings(&doctor("doctor-rule", &conf, &[]));
+    let place = |f: &Value| f["place"].as_str().unwrap().contains("doctor-rule-other");
+    assert!(found.iter().any(place), "{found:?}");
+}
+
+#[test]
+fn what_a_crash_left_is_found_with_the_command_that_removes_it() {
+    let place = Path::new("/etc/slurm/doctor-left");
+    fs::create_dir(place).unwrap();
+    let key = place.join("login1.pem");
+    fs::rename(generate_key("RS256", "doctor-left.pem"), &key).unwrap();
+    Daemon::configure("doctor-left", "RS256", &key, "", "");
+    let left = place.join(".login1.next.pem.unfinished-0123456789abcdef");
+    fs::write(&left, "half").unwrap();
+    let found = finds(
+        &doctor("doctor-left", Path::new("/none"), &[]),
+        "a crash left",
+    );
+    assert_eq!(found["place"], left.to_str().unwrap());
+    assert_eq!(found["weight"], "fault");
+    let mend = found["mend"].as_str().unwrap();
+    assert!(
+        Command::new("sh")
+            .args(["-c", mend])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert!(!left.exists());
+}
+
+#[test]
+fn what_releases_of_slurm_do_not_take_of_a_set_is_found_and_that_it_cannot_be_read() {
+    let key = generate_key("RS256", "doctor-ignored.pem");
+    Daemon::configure("doctor-ignored", "RS256", &key, "", "");
+    let mut set = build_jwks(&[&key]);
+    for (kid, missing) in [("ignored", "alg"), ("deadly", "kid")] {
+        let mut entry = set["keys"][0].clone();
+        entry["kid"] = kid.into();
+        entry.as_object_mut().unwrap().remove(missing);
+        set["keys"].as_array_mut().unwrap().push(entry);
+    }
+    let jwks = publish(&set, "doctor-ignored.json");
+    fs::set_permissions(&jwks, fs::Permissions::from_mode(0o600)).unwrap();
+    let conf = slurm_conf("doctor-ignored", |conf| {
+        let theirs = conf.split("jwks=").nth(1).unwrap().lines().next().unwrap();
+        conf.replace(theirs, jwks.to_str().unwrap())
+    });
+    let output = doctor("doctor-ignored", &conf, &[]);
+    let found = finds(&output, "key \"ignored\": ");
+    assert_eq!(found["weight"], "advice", "{found}");
+    for words in ["entry 3: ", "keeps SlurmUser from reading it"] {
+        let found = finds(&output, words);
+        assert_eq!(found["weight"], "fault", "{found}");
+    }
+}
+
+#[test]
+fn a_slurmctld_with_another_clock_is_found() {
+    let told = SITE.bed.as_root(
+        "env",
+        &["SLURM_TIME_FORMAT=%s", "scontrol", "show", "config"],
+    );
+    let told = told.lines().next().unwrap();
+    assert!(told.starts_with("Configuration data as of 1"), "{told}");
+    // The same answer, a day later.
+    let bin = Path::new("/etc/slurm/doctor-bin");
+    fs::create_dir(bin).unwrap();
+    let script = "#!/bin/sh\necho Configuration data as of $(($(date +%s) + 86400))\n";
+    fs::write(bin.join("scontrol"), script).unwrap();
+    fs::set_permissions(bin.join("scontrol"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut doctor = Command::new("slurm-tokenctl");
+    doctor
+        .args(["doctor", "--json", "--config"])
+        .arg(Daemon::configuration_of("doctor"))
+        .arg("--slurm-conf")
+        .arg(SITE.bed.users_conf())
+        .env("PATH", format!("{}:/usr/sbin:/usr/bin", bin.display()));
+    finds(&doctor.output().unwrap(), "s ahead of this machine's");
+}
+
+#[test]
 fn groups_that_the_policy_names_and_nobody_has_are_found() {
     let key = generate_key("RS256", "doctor-group.pem");
     let tables = "[policy]\nallow_groups = [\"nowhere\"]\n";

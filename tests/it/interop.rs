@@ -232,6 +232,9 @@ fn keys_of_the_steps_on_the_web_sign_and_verify() {
         );
         if algorithm == "HS256" {
             assert_eq!(jose(&["pyjwt_verifies", "HS256", key], &ours), "alice");
+        } else {
+            let jwt = crate::jwt::Jwt::read(ours.trim_end());
+            assert!(jwt.is_signed_by_rsa(&Path::new(PLACE).join(key)), "{key}");
         }
     }
 }

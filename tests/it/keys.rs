@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -495,6 +495,40 @@ fn lint_tells_its_findings_and_exits_with_1() {
         told.contains("26.05 dies of it: its mode 0646 lets everybody"),
         "{told}"
     );
+}
+
+#[test]
+fn lint_tells_programs_the_same() {
+    let keys = Keys::with(&["a.pem"]);
+    keys.prints("jwks build --kid-from-name a.pem --out jwks.json");
+    let told: Value = serde_json::from_str(&keys.prints("jwks lint --json jwks.json")).unwrap();
+    let verdict = json!({
+        "subject": "key \"a\"",
+        "slurm_22_05": "accepts it",
+        "slurm_26_05": "accepts it",
+        "finding": null,
+    });
+    assert_eq!(told, json!({ "accepted": true, "verdicts": [verdict] }));
+    keys.mode("jwks.json", 0o646);
+    let output = keys.ctl("jwks lint --json jwks.json");
+    assert_eq!(output.status.code(), Some(1));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["accepted"], false);
+    let finding = &told["verdicts"][1]["finding"];
+    assert!(finding["what"].as_str().unwrap().contains("0646"), "{told}");
+    assert_eq!(finding["mend"], "chmod go-w FILE");
+}
+
+#[test]
+fn a_key_of_the_daemons_account_is_read_and_nobody_elses() {
+    let keys = Keys::with(&["a.pem"]);
+    let (daemon, alice) = (501, 2001);
+    chown(keys.path("a.pem"), Some(daemon), Some(daemon)).unwrap();
+    keys.prints("key kid a.pem");
+    keys.prints("key jwk a.pem --private --out a.jwk");
+    keys.prints("jwks build a.pem --out jwks.json");
+    chown(keys.path("a.pem"), Some(alice), Some(alice)).unwrap();
+    assert!(keys.fails("jwks build a.pem").contains("chown"));
 }
 
 #[test]

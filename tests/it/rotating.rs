@@ -2,6 +2,8 @@
 //! it, the node has a key to sign with and has published it.
 
 mod interrupted;
+mod others;
+mod restarted;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -13,7 +15,7 @@ use slurm_tokend::keys::Kid;
 use slurm_tokend::keys::jwks::JwkSet;
 use slurm_tokend::state::StateDir;
 
-use crate::node::{ALICE, Daemon, install, stdout};
+use crate::node::{Daemon, install, stdout};
 
 /// The directory of a node's keys and the configuration that names one.
 pub struct Node {
@@ -455,37 +457,19 @@ fn nodes_that_share_a_configuration_must_all_be_ready_before_it_names_new_keys()
 }
 
 #[test]
-fn the_running_daemon_takes_the_new_key_without_losing_its_old_configuration() {
-    let node = Node::new("rotating-daemon", Named::SameFile);
+fn two_do_not_rotate_at_once() {
+    let node = Node::new("rotating-two", Named::SameFile);
+    let lock = "/var/lib/slurm-tokend-rotating-two/rotation.lock";
+    let file = fs::File::create(lock).unwrap();
+    file.lock().unwrap();
+    for words in [&["prepare"][..], &["now", "--compromised"]] {
+        let told = node.refused(words);
+        assert!(told.contains("locked by another program"), "{told}");
+    }
+    assert_eq!(node.files("keys"), ["login1.pem"]);
+    node.done(&["status"]);
+    file.unlock().unwrap();
     node.done(&["prepare"]);
-    let daemon = Daemon::run("rotating-daemon");
-    let (_, next) = node.kids();
-    let told = node.activate();
-    assert!(told.contains("The daemon signs with"), "{told}");
-    let issued = daemon.ask_as(ALICE.uid, r#"{"v":1,"op":"issue"}"#);
-    assert_eq!(issued["ok"]["kid"], *next.unwrap());
-}
-
-#[test]
-fn a_daemon_that_cannot_read_the_new_key_is_said_to_need_a_restart() {
-    let node = Node::new("rotating-root", Named::SameFile);
-    chown(node.path("keys/login1.pem"), Some(0), Some(0)).unwrap();
-    node.done(&["prepare"]);
-    let daemon = Daemon::run("rotating-root");
-    let next = node.kids().1.unwrap();
-    let told = node.refused(&["activate", &format!("--confirm={next}")]);
-    assert!(
-        told.contains("stop the daemon and start it again"),
-        "{told}"
-    );
-    let step = node.status()["todo"][0].take();
-    assert!(
-        step["what"].as_str().unwrap().contains("still signs with"),
-        "{step}"
-    );
-    drop(daemon);
-    let daemon = Daemon::run("rotating-root");
-    assert!(daemon.journal().contains(&next));
 }
 
 #[test]

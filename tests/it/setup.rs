@@ -136,6 +136,30 @@ fn a_private_key_is_not_put_on_a_file_system_that_nodes_share() {
 }
 
 #[test]
+fn every_key_that_signs_is_made_and_published_and_none_on_a_shared_file_system() {
+    let other = "slurm-tokenctl setup --yes >/dev/null
+         printf '[[signing.other]]\\nkey = \"%s\"\\nalgorithm = \"RS256\"\\nkid = \"workflow\"\\n' \
+             $place/workflow.pem >>/etc/slurm/slurm-tokend.toml\n";
+    told(&format!(
+        "place=/etc/slurm/token-keys; {other}
+         slurm-tokenctl setup --yes
+         slurm-tokend --check
+         jq -e '.keys[0].kid == \"workflow\"' /etc/slurm/jwks.d/workflow.json"
+    ));
+    let words = fails(
+        1,
+        &format!(
+            "mknod /dev/fuse c 10 229
+             truncate -s 16M /tmp/disk && mke2fs -q -t ext4 /tmp/disk
+             mkdir /etc/slurm/shared && fuse2fs /tmp/disk /etc/slurm/shared
+             place=/etc/slurm/shared; {other}
+             slurm-tokenctl setup --yes || exit 1"
+        ),
+    );
+    assert!(words.contains("must not be on FUSE"), "{words}");
+}
+
+#[test]
 fn a_node_without_slurms_account_needs_its_uid() {
     let without = "sed -i /^slurm:/d /etc/passwd";
     let words = fails(
@@ -155,6 +179,7 @@ fn one_more_cluster_has_its_own_configuration_socket_and_state() {
     told(
         "slurm-tokenctl setup --yes --cluster east
          grep -qx 'socket = \"/run/slurm-tokend-east/slurm-tokend.sock\"' /etc/slurm/slurm-tokend@east.toml
+         grep -qx '#socket = \"/run/slurm-tokend-east/http.sock\"' /etc/slurm/slurm-tokend@east.toml
          grep -qx 'state_dir = \"/var/lib/slurm-tokend-east\"' /etc/slurm/slurm-tokend@east.toml
          slurm-tokend --config /etc/slurm/slurm-tokend@east.toml --check",
     );

@@ -611,3 +611,18 @@ fn help_says_that_arguments_are_everybodys_to_read() {
         assert!(help.contains("can read arguments"), "{help}");
     }
 }
+
+#[test]
+fn a_token_of_roots_has_the_identity_claims_that_the_daemons_has() {
+    let claims = "[token]\nidentity_claims = true\n";
+    let daemon = Daemon::with("tokens-identity", "RS256", &RSA, "", claims);
+    let theirs = Jwt::read(&daemon.client(&ALICE, &["--format", "raw"])).claims;
+    let configuration = Daemon::configuration_of("tokens-identity");
+    let config = ["token", "sign", "--sun", "alice", "--config"];
+    let sign = [&config[..], &[configuration.to_str().unwrap()]].concat();
+    let ours = Jwt::read(ctl(&sign, b"").prints().trim_end()).claims;
+    for claim in ["uid", "gid", "id"] {
+        assert!(!ours[claim].is_null(), "{ours}");
+        assert_eq!(ours[claim], theirs[claim]);
+    }
+}

@@ -2,7 +2,10 @@
 //! used one, not in its arguments, its environment or its words. Nor is a token
 //! left in the daemon that a request brought or an answer took away.
 //!
-//! A command's words wait in a pipe that nobody reads; meanwhile we look.
+//! A command's words wait in a pipe that nobody reads, for as long as somebody
+//! likes; meanwhile we look. So what is proved is that a command that is done
+//! with a key has none of it in memory. While it works it has to have it; and
+//! what the kernel takes back when it ends, the kernel wipes.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -21,6 +24,8 @@ use crate::node::{ALICE, Daemon, generate_key, install, stdout, until};
 use crate::peer::code;
 
 const PLACE: &str = "/etc/slurm/wiped";
+/// So many RSA keys are made.
+const MADE: usize = 4;
 
 /// A key pair, the same as a private JWK, and a secret.
 static KEYS: LazyLock<()> = LazyLock::new(|| {
@@ -46,7 +51,8 @@ fn place(name: &str) -> PathBuf {
 }
 
 /// Pieces of a private RSA key as it may stand in memory: each number in either
-/// order of its bytes and in base64url, and the lines of its PEM.
+/// order of its bytes and in base64url, and the lines of its PEM. Not their
+/// first bytes: those are overwritten in memory that is given back.
 fn pieces_of_rsa(pem: &str, jwk: &str) -> Vec<Vec<u8>> {
     let pem = fs::read_to_string(place(pem)).unwrap();
     let jwk: Value = serde_json::from_slice(&fs::read(place(jwk)).unwrap()).unwrap();
@@ -58,9 +64,10 @@ fn pieces_of_rsa(pem: &str, jwk: &str) -> Vec<Vec<u8>> {
         let text = jwk[member].as_str().unwrap();
         let mut number = URL_SAFE_NO_PAD.decode(text).unwrap();
         pieces.push(text.as_bytes()[20..60].to_vec());
-        pieces.push(number[8..40].to_vec());
-        number.reverse();
-        pieces.push(number[8..40].to_vec());
+        for _ in ["big-endian", "little-endian"] {
+            pieces.extend([8, 48].map(|at| number[at..at + 32].to_vec()));
+            number.reverse();
+        }
     }
     pieces
 }
@@ -203,14 +210,15 @@ fn verifying_keeps_no_secret() {
 #[test]
 fn what_made_a_key_does_not_keep_it() {
     LazyLock::force(&KEYS);
-    let rsa = ctl("key generate --out made.pem");
-    let rsa = while_it_waits(rsa, Words::Explanations, "");
-    stdout(
-        ctl("key jwk made.pem --private --out made.jwk")
-            .output()
-            .unwrap(),
-    );
-    assert_clean("RS256", &rsa, &pieces_of_rsa("made.pem", "made.jwk"));
+    // How many numbers are tried on the way, and where they lie, is chance.
+    for number in 0..MADE {
+        let [pem, jwk] = ["pem", "jwk"].map(|kind| format!("made-{number}.{kind}"));
+        let rsa = ctl(&format!("key generate --out {pem}"));
+        let rsa = while_it_waits(rsa, Words::Explanations, "");
+        let private = format!("key jwk {pem} --private --out {jwk}");
+        stdout(ctl(&private).output().unwrap());
+        assert_clean("RS256", &rsa, &pieces_of_rsa(&pem, &jwk));
+    }
     let secret = ctl("key generate --alg HS256 --out made.key");
     let secret = while_it_waits(secret, Words::Explanations, "");
     assert_clean("HS256", &secret, &[fs::read(place("made.key")).unwrap()]);

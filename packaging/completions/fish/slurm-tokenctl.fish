@@ -189,7 +189,7 @@ complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks"' -a build -d 'Make a s
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks"' -a merge -d 'Join sets, such as those of several nodes'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks"' -a lint -d 'Say what each release of Slurm does with a set, entry by entry'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks"' -a help -d 'Print this message or the help of the given subcommand(s)'
-complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks build"' -l config -r -F -d 'Take the key that this configuration signs with, under the kid of its tokens'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks build"' -l config -r -F -d 'Take the keys that this configuration signs with, under the kids of its...'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks build"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks build"' -l kid -x -d 'The name of the one key, where signing.kid sets it'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks build"' -l kid-from-name -d 'Name each key after its file: <kid>.pem'
@@ -202,6 +202,7 @@ complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks merge"' -l slurm-user -
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks merge"' -l drop-others -d 'Let keys go that FILE holds and the sources don\'t'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks merge"' -s h -l help -d 'Print help'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks merge"' -F
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks lint"' -l json -d 'For programs'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks lint"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks lint"' -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "jwks lint"' -F
@@ -317,6 +318,7 @@ complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate activate"' -l slurm-u
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate activate"' -l as -x -a '(__fish_complete_users)' -d 'For --check: the ordinary account whose token it uses'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate activate"' -l jwks-dir -x -a '(__fish_complete_directories)' -d 'Where the public halves of this node\'s keys are'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate activate"' -l confirm -x -d 'Yes, Slurm accepts the key of this kid'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate activate"' -l no-restart -d 'Leave the daemon alone'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate activate"' -s h -l help -d 'Print help'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate retire"' -l config -r -F -d 'The daemon\'s configuration'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate retire"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
@@ -327,6 +329,7 @@ complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate now"' -l compromised 
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate now"' -l config -r -F -d 'The daemon\'s configuration'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate now"' -l slurm-user -x -a '(__fish_complete_users)' -d 'The account that slurmctld runs as'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate now"' -l jwks-dir -x -a '(__fish_complete_directories)' -d 'Where the public halves of this node\'s keys are'
+complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate now"' -l no-restart -d 'Leave the daemon alone'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate now"' -s h -l help -d 'Print help'
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "rotate help"' -x -a "status\t'Say where things stand, what to do next, and on which host' prepare\t'Make the next key, and publish its public half beside the present one' activate\t'Sign with the next key, once Slurm accepts it' retire\t'Let the keys go of which no token lives any more' now\t'Replace a key that somebody else may have, in one step'"
 complete -c slurm-tokenctl -n '__slurm_tokenctl_at "help"' -x -a "key\t'Make a key, or show what is public of one' jwks\t'Make, join and check sets of public keys for slurmctld' setup\t'Set this node up: key, public half, configuration, start' token\t'Sign, check and look into single tokens, without the daemon' policy\t'Try the daemon\'s policy' status\t'Say how the daemon is' sessions\t'Say who holds tokens, from where, and who is blocked' block\t'Give a user no more tokens on this node, from now on' unblock\t'Lift a user\'s block' metrics\t'Print what the daemon has counted' doctor\t'Find what is wrong between a user who asks and a Slurm that accepts' rotate\t'Replace the key that signs, so that no caller is refused on the way'"

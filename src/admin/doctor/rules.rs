@@ -1,27 +1,18 @@
 //! What facts mean: each finding says what is so, why it matters, and the
 //! command that mends it. Pure.
 
+use std::path::Path;
+
 use serde::Serialize;
 
-use super::slurm_conf::SlurmConf;
 use crate::keys::Algorithm;
+use crate::keys::file::quoted;
 use crate::report::Problem;
 
 /// A key older than this is due for a rotation, in seconds.
 const OLD_KEY: u64 = 365 * 24 * 3600;
-/// File systems that other machines share, by their numbers in statfs(2).
-const NETWORKS: [(i64, &str); 9] = [
-    (0x6969, "NFS"),
-    (0x517b, "SMB"),
-    (0xff53_4d42, "CIFS"),
-    (0xfe53_4d42, "SMB2"),
-    (0x0bd0_0bd0, "Lustre"),
-    (0x4750_4653, "GPFS"),
-    (0x1983_0326, "BeeGFS"),
-    (0x00c3_6400, "Ceph"),
-    (0x6b41_4653, "AFS"),
-];
-
+/// Clocks differ where it's more than so many seconds; an answer takes a few.
+const CLOCKS_DIFFER: i64 = 30;
 /// How much it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -59,7 +50,7 @@ pub(super) fn fault(
     }
 }
 
-fn advice(finding: Finding) -> Finding {
+pub(super) fn advice(finding: Finding) -> Finding {
     Finding {
         weight: Weight::Advice,
         ..finding
@@ -79,16 +70,13 @@ pub(super) struct KeyFacts {
     pub(super) kid: String,
     /// Seconds since the file was written.
     pub(super) age: Option<u64>,
-    /// The number of its file system.
-    pub(super) file_system: Option<i64>,
+    /// What its file system is called, where other machines may reach it.
+    pub(super) shared: Option<&'static str>,
 }
 
 pub(super) fn of_key(key: &KeyFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let network = NETWORKS
-        .iter()
-        .find(|(number, _)| key.file_system == Some(*number));
-    if let Some((_, name)) = network {
+    if let Some(name) = key.shared {
         findings.push(fault(
             &*key.file,
             format!("this private key is on a network file system ({name})"),
@@ -115,195 +103,6 @@ pub(super) fn of_key(key: &KeyFacts) -> Vec<Finding> {
     findings
 }
 
-/// What a JWKS beside slurm.conf holds of our key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum InJwks {
-    /// This key under its kid.
-    Same,
-    /// Another key under its kid.
-    Other,
-    Missing,
-    /// The file can't be read here.
-    Unread,
-}
-
-/// How the HS256 key that Slurm uses compares to ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Secret {
-    Same,
-    /// The same but for a newline at the end of one.
-    ButForANewline,
-    Other,
-    Unread,
-}
-
-/// What slurm.conf or slurmdbd.conf says, and what lies beside it.
-pub(super) struct SlurmFacts<'a> {
-    /// The file.
-    pub(super) file: String,
-    /// slurmctld or slurmdbd.
-    pub(super) program: &'static str,
-    pub(super) conf: &'a SlurmConf,
-    pub(super) in_jwks: InJwks,
-    pub(super) secret: Secret,
-    /// `slurm_user` of our configuration, and its longest lifespan in seconds.
-    pub(super) slurm_user: &'a str,
-    pub(super) longest: u32,
-}
-
-pub(super) fn of_slurm(facts: &SlurmFacts<'_>, key: &KeyFacts) -> Vec<Finding> {
-    let SlurmFacts {
-        file,
-        program,
-        conf,
-        ..
-    } = facts;
-    let mut findings = Vec::new();
-    for name in &conf.unread {
-        findings.push(advice(fault(
-            &**file,
-            format!("the file {name:?} that it includes can't be read"),
-            "what stands there was not looked at",
-            format!("run this as root, or mend the line: Include {name}"),
-        )));
-    }
-    if !conf.lists("AuthAltTypes", "auth/jwt") {
-        findings.push(fault(
-            &**file,
-            "AuthAltTypes does not name auth/jwt",
-            format!("{program} takes no token at all"),
-            format!("add AuthAltTypes=auth/jwt, then: systemctl restart {program}"),
-        ));
-        return findings;
-    }
-    match key.algorithm {
-        Algorithm::Rs256 => findings.extend(of_jwks(facts, key)),
-        Algorithm::Hs256 => findings.extend(of_secret(facts, key)),
-    }
-    if conf.jwt_key().is_some() && conf.parameter("disable_token_creation").is_none() {
-        findings.push(fault(
-            &**file,
-            "it has an HS256 key (jwt_key) and no disable_token_creation",
-            "any valid token renews itself by scontrol token, for a year or more: no lifespan of \
-             ours holds",
-            format!(
-                "add disable_token_creation to AuthAltParameters, then: systemctl restart {program}"
-            ),
-        ));
-    }
-    if let Some(theirs) = conf
-        .parameter("max_token_lifespan")
-        .and_then(|v| v.parse().ok())
-        && facts.longest > theirs
-    {
-        findings.push(advice(fault(
-            &**file,
-            format!(
-                "max_token_lifespan is {theirs} s, and slurm-tokend gives up to {} s",
-                facts.longest
-            ),
-            "Slurm's limit binds scontrol token only, so here people get more than it means to give",
-            "lower max_lifespan in slurm-tokend.toml, or raise the other",
-        )));
-    }
-    let theirs = conf.get("SlurmUser").unwrap_or("root");
-    if *program == "slurmctld" && theirs != facts.slurm_user {
-        findings.push(fault(
-            &**file,
-            format!(
-                "SlurmUser is {theirs}, and slurm_user of slurm-tokend is {}",
-                facts.slurm_user
-            ),
-            format!("a token of {theirs} can act as anybody, and slurm-tokend may give one"),
-            format!("set slurm_user = \"{theirs}\" in slurm-tokend.toml, then reload slurm-tokend"),
-        ));
-    }
-    findings
-}
-
-fn of_jwks(facts: &SlurmFacts<'_>, key: &KeyFacts) -> Option<Finding> {
-    let SlurmFacts {
-        file,
-        program,
-        conf,
-        ..
-    } = facts;
-    let Some(jwks) = conf.parameter("jwks").filter(|jwks| !jwks.is_empty()) else {
-        return Some(fault(
-            &**file,
-            "AuthAltParameters names no jwks=",
-            format!("{program} knows no RS256 key: every token of this node is refused"),
-            format!(
-                "add AuthAltParameters=jwks=/etc/slurm/jwks.json, then: systemctl restart {program}"
-            ),
-        ));
-    };
-    let merge = format!(
-        "slurm-tokenctl jwks merge /etc/slurm/jwks.d --out {jwks}; then restart {program} (from \
-         Slurm 26.05 on scontrol reconfigure is enough)"
-    );
-    match facts.in_jwks {
-        InJwks::Same => None,
-        InJwks::Unread => Some(advice(fault(
-            jwks,
-            format!("the set that {program} reads can't be read here"),
-            "whether it holds this node's key is not known",
-            "run slurm-tokenctl doctor where it is, or as root",
-        ))),
-        InJwks::Missing => Some(fault(
-            jwks,
-            format!("the kid {} is not in the set that {program} reads", key.kid),
-            "every token of this node is refused",
-            merge,
-        )),
-        InJwks::Other => Some(fault(
-            jwks,
-            format!(
-                "another key has the kid {} in the set that {program} reads",
-                key.kid
-            ),
-            "every token of this node is refused",
-            merge,
-        )),
-    }
-}
-
-fn of_secret(facts: &SlurmFacts<'_>, key: &KeyFacts) -> Option<Finding> {
-    let SlurmFacts {
-        file,
-        program,
-        conf,
-        ..
-    } = facts;
-    let Some(theirs) = conf.jwt_key() else {
-        return Some(fault(
-            &**file,
-            "AuthAltParameters names a jwks= and no jwt_key=",
-            format!("{program} takes no HS256 token: every token of this node is refused"),
-            format!(
-                "add jwt_key={}, then: systemctl restart {program}",
-                key.file
-            ),
-        ));
-    };
-    let why = "every token of this node is refused";
-    match facts.secret {
-        Secret::Same | Secret::Unread => None,
-        Secret::ButForANewline => Some(fault(
-            theirs,
-            format!("it differs from {} by a newline at the end", key.file),
-            "each byte of the file is part of the key: every token of this node is refused",
-            "copy the file as it is, with cp, and restart both",
-        )),
-        Secret::Other => Some(fault(
-            theirs,
-            format!("it is another HS256 key than {}", key.file),
-            why,
-            "copy the one to the other's place, by rename, and restart both",
-        )),
-    }
-}
-
 /// The daemon that runs.
 pub(super) struct DaemonFacts {
     pub(super) socket: String,
@@ -316,17 +115,19 @@ pub(super) struct DaemonFacts {
     pub(super) restart: String,
 }
 
-pub(super) fn of_daemon(daemon: &DaemonFacts, kid: &str) -> Vec<Finding> {
+/// `kid` is that of the configuration's key, if it can be read.
+pub(super) fn of_daemon(daemon: &DaemonFacts, kid: Option<&str>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match &daemon.kid {
-        Ok(signs) if signs == kid => {}
-        Ok(signs) => findings.push(fault(
+    match (&daemon.kid, kid) {
+        (Ok(_), None) => {}
+        (Ok(signs), Some(kid)) if signs == kid => {}
+        (Ok(signs), Some(kid)) => findings.push(fault(
             &*daemon.socket,
             format!("the daemon signs with {signs}, and the configuration names {kid}"),
             "the key was changed and the daemon has not taken it yet",
             &*daemon.restart,
         )),
-        Err(why) => findings.push(fault(
+        (Err(why), _) => findings.push(fault(
             &*daemon.socket,
             format!("the daemon does not answer: {why}"),
             "nobody gets a token",
@@ -425,8 +226,30 @@ pub(super) fn of_journald(unit: &str, interval: Option<&str>) -> Option<Finding>
     })
 }
 
-/// What `timedatectl` says of the clock.
-pub(super) fn of_clock(synchronised: Option<&str>, record_ahead: bool) -> Vec<Finding> {
+/// What crashes left; `with_key` says that a private key may be in it.
+pub(super) fn of_leftover(file: &Path, with_key: bool) -> Finding {
+    let found = |why| {
+        fault(
+            file.display().to_string(),
+            "a crash left this unfinished file",
+            why,
+            format!("rm -f {}", quoted(file)),
+        )
+    };
+    if with_key {
+        found("it may hold a private key, of which nobody knows any more")
+    } else {
+        advice(found("nobody needs it, and nobody will remove it"))
+    }
+}
+
+/// What `timedatectl` says of the clock, and what slurmctld's differs by, in
+/// seconds: above zero it's ahead of ours.
+pub(super) fn of_clock(
+    synchronised: Option<&str>,
+    record_ahead: bool,
+    slurmctld_ahead: Option<i64>,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     if synchronised.is_some_and(|word| word.trim() == "no") {
         findings.push(fault(
@@ -434,6 +257,24 @@ pub(super) fn of_clock(synchronised: Option<&str>, record_ahead: bool) -> Vec<Fi
             "it is not synchronised",
             "tokens begin and end by it: slurmctld refuses those from a clock that is wrong",
             "timedatectl set-ntp true, or start chronyd or ntpd",
+        ));
+    }
+    if let Some(ahead) = slurmctld_ahead.filter(|ahead| ahead.abs() > CLOCKS_DIFFER) {
+        let (word, why) = match ahead {
+            1.. => (
+                "ahead of",
+                "it refuses tokens before their time, short ones at once",
+            ),
+            _ => (
+                "behind",
+                "it takes tokens for so much longer than they should live",
+            ),
+        };
+        findings.push(fault(
+            "the clock",
+            format!("slurmctld's is {} s {word} this machine's", ahead.abs()),
+            why,
+            "see which is wrong: date -u, here and there; then set it by NTP",
         ));
     }
     if record_ahead {
@@ -457,79 +298,14 @@ mod tests {
             algorithm,
             kid: "login1".into(),
             age: Some(1000),
-            file_system: Some(0xef53),
+            shared: None,
         }
-    }
-
-    fn slurm(text: &str, algorithm: Algorithm, in_jwks: InJwks, secret: Secret) -> Vec<String> {
-        let conf = SlurmConf::parse(&format!("SlurmUser=slurm\n{text}"), &mut |_| None);
-        let facts = SlurmFacts {
-            file: "/etc/slurm/slurm.conf".into(),
-            program: "slurmctld",
-            conf: &conf,
-            in_jwks,
-            secret,
-            slurm_user: "slurm",
-            longest: 3600,
-        };
-        let findings = of_slurm(&facts, &key(algorithm));
-        findings.into_iter().map(|finding| finding.what).collect()
-    }
-
-    const JWKS: &str = "AuthAltTypes=auth/jwt\nAuthAltParameters=jwks=/j.json";
-
-    #[test]
-    fn a_slurm_that_knows_the_key_gives_no_finding() {
-        let rs256 = slurm(JWKS, Algorithm::Rs256, InJwks::Same, Secret::Unread);
-        assert_eq!(rs256, [""; 0]);
-        let text = "AuthAltTypes=auth/jwt\nAuthAltParameters=jwt_key=/k,disable_token_creation";
-        let hs256 = slurm(text, Algorithm::Hs256, InJwks::Unread, Secret::Same);
-        assert_eq!(hs256, [""; 0]);
-    }
-
-    #[test]
-    fn each_way_in_which_slurm_refuses_every_token_is_found() {
-        let rs256 = |text: &str, in_jwks| slurm(text, Algorithm::Rs256, in_jwks, Secret::Unread);
-        let hs256 = |text: &str, secret| slurm(text, Algorithm::Hs256, InJwks::Unread, secret);
-        let jwt_key = "AuthAltTypes=auth/jwt\nAuthAltParameters=jwt_key=/k,disable_token_creation";
-        for (found, words) in [
-            (
-                rs256("AuthAltTypes=none", InJwks::Same),
-                "does not name auth/jwt",
-            ),
-            (rs256(jwt_key, InJwks::Unread), "names no jwks="),
-            (rs256(JWKS, InJwks::Missing), "is not in the set"),
-            (rs256(JWKS, InJwks::Other), "another key has the kid"),
-            (hs256(JWKS, Secret::Unread), "no jwt_key="),
-            (hs256(jwt_key, Secret::Other), "another HS256 key"),
-            (hs256(jwt_key, Secret::ButForANewline), "by a newline"),
-        ] {
-            assert!(
-                found.len() == 1 && found[0].contains(words),
-                "{words}: {found:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_slurm_in_which_tokens_renew_themselves_is_found() {
-        let text = "AuthAltTypes=auth/jwt\nAuthAltParameters=jwks=/j.json,jwt_key=/k";
-        let found = slurm(text, Algorithm::Rs256, InJwks::Same, Secret::Unread);
-        assert!(found[0].contains("no disable_token_creation"), "{found:?}");
-    }
-
-    #[test]
-    fn another_slurm_user_and_a_shorter_limit_are_found() {
-        let text = format!("{JWKS},max_token_lifespan=60\nSlurmUser=root");
-        let found = slurm(&text, Algorithm::Rs256, InJwks::Same, Secret::Unread);
-        assert!(found[0].contains("max_token_lifespan is 60 s"), "{found:?}");
-        assert!(found[1].contains("SlurmUser is root"), "{found:?}");
     }
 
     #[test]
     fn a_key_on_a_shared_disk_an_old_one_and_hs256_are_found() {
         let mut key = key(Algorithm::Hs256);
-        key.file_system = Some(0x6969);
+        key.shared = Some("NFS");
         key.age = Some(OLD_KEY + 1);
         let weights: Vec<_> = of_key(&key).into_iter().map(|found| found.weight).collect();
         assert_eq!(weights, [Weight::Fault, Weight::Advice, Weight::Advice]);
@@ -544,13 +320,14 @@ mod tests {
             directory_mode: Some(0o755),
             restart: "restart".into(),
         };
-        assert_eq!(of_daemon(&daemon(Ok("login1"), 0o666), "login1"), []);
+        assert_eq!(of_daemon(&daemon(Ok("login1"), 0o666), Some("login1")), []);
+        assert_eq!(of_daemon(&daemon(Ok("other"), 0o666), None), []);
         for daemon in [
             daemon(Ok("other"), 0o666),
             daemon(Err("gone"), 0o666),
             daemon(Ok("login1"), 0o600),
         ] {
-            assert_eq!(of_daemon(&daemon, "login1").len(), 1);
+            assert_eq!(of_daemon(&daemon, Some("login1")).len(), 1);
         }
     }
 
@@ -581,8 +358,22 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_not_set_or_went_back_is_found() {
-        assert_eq!(of_clock(Some("yes\n"), false), []);
-        assert_eq!(of_clock(None, false), []);
-        assert_eq!(of_clock(Some("no\n"), true).len(), 2);
+        assert_eq!(of_clock(Some("yes\n"), false, Some(-30)), []);
+        assert_eq!(of_clock(None, false, None), []);
+        assert_eq!(of_clock(Some("no\n"), true, None).len(), 2);
+    }
+
+    #[test]
+    fn another_clock_than_slurmctlds_is_found() {
+        for (ahead, words) in [(31, "31 s ahead of"), (-4000, "4000 s behind")] {
+            let found = of_clock(None, false, Some(ahead));
+            assert!(found[0].what.contains(words), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_hold_a_key_is_worse_than_other_leftovers() {
+        let weight = |with_key| of_leftover(Path::new("/k/.a.unfinished-0"), with_key).weight;
+        assert_eq!([true, false].map(weight), [Weight::Fault, Weight::Advice]);
     }
 }

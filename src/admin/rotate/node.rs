@@ -6,6 +6,7 @@
 //! | file | is |
 //! | --- | --- |
 //! | the configuration's `signing.key` | the key that signs |
+//! | those of its `[[signing.other]]` | keys that sign where a rule names them |
 //! | `NAME.next.pem` beside `NAME.pem` | the next key, where no `signing.kid` is set |
 //! | `STEM-DATE.pem` of a later date | the next key, where one is |
 //! | `jwks.d/KID.json` | the public half of one key |
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::names;
-use crate::config::{Config, ConfiguredKey, KeySource};
+use crate::config::{Config, KeySource};
 use crate::daemon::{engine, keyring};
 use crate::keys::file::{Trust, quoted, read_key, read_public};
 use crate::keys::format::{PublicKey, SigningKey, signing_key};
@@ -65,6 +66,13 @@ pub(in crate::admin) struct Old {
     pub(in crate::admin) latest: LatestExp,
 }
 
+/// A key that signs where a rule names it.
+pub(in crate::admin) struct Other {
+    pub(in crate::admin) file: PathBuf,
+    pub(in crate::admin) key: SigningKey,
+    pub(in crate::admin) published: bool,
+}
+
 /// The keys of a node.
 pub(in crate::admin) struct Node {
     pub(in crate::admin) config: Config,
@@ -78,6 +86,8 @@ pub(in crate::admin) struct Node {
     pub(in crate::admin) own: Trust,
     pub(in crate::admin) jwks_dir: PathBuf,
     pub(in crate::admin) next: Option<Next>,
+    /// Those of `[[signing.other]]` that are in files.
+    pub(in crate::admin) others: Vec<Other>,
     pub(in crate::admin) old: Vec<Old>,
     /// Every kid in `jwks_dir`.
     pub(in crate::admin) kids: Vec<String>,
@@ -131,6 +141,7 @@ impl Node {
             own,
             jwks_dir: jwks_dir.to_owned(),
             next: None,
+            others: Vec::new(),
             old: Vec::new(),
             kids: Vec::new(),
             state,
@@ -150,6 +161,15 @@ impl Node {
             })
         };
         self.published = is_published(&self.key);
+        self.others = self
+            .read_others()?
+            .into_iter()
+            .map(|(file, key)| Other {
+                published: is_published(&key),
+                file,
+                key,
+            })
+            .collect();
         let private = self.look_at_private()?;
         let next = self.find_next(&private)?;
         self.next = next.map(|(file, key)| Next {
@@ -159,7 +179,7 @@ impl Node {
         });
         let mut in_use = vec![self.key.kid().clone()];
         in_use.extend(self.next.iter().map(|next| next.key.kid().clone()));
-        in_use.extend(self.other_kids()?);
+        in_use.extend(self.other_kids().cloned());
         for (file, jwk) in &published {
             let Some(kid) = Kid::new(&jwk.kid).filter(|kid| !in_use.contains(kid)) else {
                 continue;
@@ -189,21 +209,23 @@ impl Node {
         Ok(())
     }
 
-    /// The kids of the keys that sign where a rule names them.
-    fn other_kids(&self) -> Result<Vec<Kid>, Problem> {
-        let kid = |other: &ConfiguredKey| match (&other.kid, &other.key) {
-            (Some(kid), _) => Ok(kid.clone()),
-            (None, KeySource::File(file)) => {
-                let key = read_signing(file, other.algorithm, None, &self.trust)?;
-                Ok(key.kid().clone())
+    /// The kids of the keys that sign where a rule names them; each has one.
+    pub(in crate::admin) fn other_kids(&self) -> impl Iterator<Item = &Kid> {
+        let others = self.config.other_signing.iter();
+        others.filter_map(|other| other.kid.as_ref())
+    }
+
+    /// The same keys themselves, as far as they are in files.
+    fn read_others(&self) -> Result<Vec<(PathBuf, SigningKey)>, Problem> {
+        let mut read = Vec::new();
+        for other in &self.config.other_signing {
+            if let KeySource::File(file) = &other.key {
+                let kid = other.kid.clone();
+                let key = read_signing(file, other.algorithm, kid, &self.trust)?;
+                read.push((file.clone(), key));
             }
-            (None, KeySource::Credential(name)) => Err(Problem::new(
-                self.config.path.display().to_string(),
-                format!("the key credential:{name} has no kid, and can't be read here"),
-                "give it a kid in [[signing.other]]",
-            )),
-        };
-        self.config.other_signing.iter().map(kid).collect()
+        }
+        Ok(read)
     }
 
     /// Until when tokens of a key may live, by this node's record.
@@ -292,8 +314,10 @@ impl Node {
             }
             Scheme::OwnName { .. } => {
                 let follows = |private: &&Private| {
-                    private.file.file_stem() == Some(OsStr::new(private.key.kid().as_str()))
-                        && names::is_later(private.key.kid(), self.key.kid())
+                    let kid = private.key.kid();
+                    private.file.file_stem() == Some(OsStr::new(kid.as_str()))
+                        && names::is_later(kid, self.key.kid())
+                        && !self.other_kids().any(|other| other == kid)
                 };
                 let found = private.iter().find(follows);
                 let Some(Private { file, key }) = found else {

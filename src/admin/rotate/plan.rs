@@ -19,6 +19,8 @@ pub(super) struct Standing {
     /// ...and by the daemon that runs, if one does.
     pub(super) daemon_kid: Option<String>,
     pub(super) next: Option<Key>,
+    /// RS256 keys that sign where a rule names them.
+    pub(super) others: Vec<Key>,
     pub(super) old: Vec<OldKey>,
 }
 
@@ -96,14 +98,18 @@ impl Standing {
             ));
         }
         let hs256 = self.algorithm == Algorithm::Hs256.as_str();
+        let unpublished = |key: &Key, what: &str| {
+            let what = format!(
+                "{what}, {}, is not in {}: prepare publishes it",
+                key.kid, commands.jwks_dir
+            );
+            here(what, vec![rotate("prepare")])
+        };
+        for other in self.others.iter().filter(|other| !other.published) {
+            steps.push(unpublished(other, "a key that signs where a rule names it"));
+        }
         if !self.current.published && !hs256 {
-            steps.push(here(
-                format!(
-                    "the key that signs, {}, is not in {}: prepare publishes it",
-                    self.current.kid, commands.jwks_dir
-                ),
-                vec![rotate("prepare")],
-            ));
+            steps.push(unpublished(&self.current, "the key that signs"));
         } else if let Some(next) = &self.next {
             if hs256 {
                 steps.push(hard_cut(&next.file));
@@ -215,6 +221,7 @@ mod tests {
             current: key("a"),
             daemon_kid: Some("a".into()),
             next: None,
+            others: Vec::new(),
             old: Vec::new(),
         }
     }
@@ -277,6 +284,18 @@ mod tests {
         assert_eq!(steps(&at), [("here", "restart".into())]);
         at.daemon_kid = None;
         assert_eq!(steps(&at), [("here", "rotate prepare".into())]);
+    }
+
+    #[test]
+    fn a_key_that_a_rule_names_is_published_first_too() {
+        for algorithm in ["RS256", "HS256"] {
+            let mut at = standing();
+            at.algorithm = algorithm;
+            at.others = vec![key("b")];
+            assert_eq!(steps(&at).len(), 1);
+            at.others[0].published = false;
+            assert_eq!(steps(&at), [("here", "rotate prepare".into())]);
+        }
     }
 
     #[test]

@@ -43,33 +43,81 @@ pub(super) fn signs_with(config: &Config) -> Option<String> {
         .map(|standing| standing.kid)
 }
 
+/// How the daemon is brought to take up a new key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum How {
+    /// systemd runs it.
+    Restart(String),
+    /// Something else runs it.
+    Reload(Pid),
+    /// Nobody runs it.
+    Nothing,
+    /// Somebody must restart this unit: systemd can't be asked here.
+    Unknown(String),
+}
+
+/// What `systemctl is-active` and its like say of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    /// systemd doesn't run this machine, or the unit doesn't run.
+    Stopped,
+    /// It runs, or is on its way to it.
+    Runs,
+    /// It can't be asked.
+    Unknown,
+}
+
+/// Decides by the unit of the configuration, if it has one, and by the daemon
+/// that listens on its socket. Pure.
+///
+/// A daemon of systemd's is restarted, not reloaded: its copy of the key doesn't
+/// change while it runs.
+fn how(unit: Option<(String, Unit)>, listens: Option<Pid>) -> How {
+    match (unit, listens) {
+        (Some((unit, Unit::Runs)), _) => How::Restart(unit),
+        (Some((unit, Unit::Unknown)), _) => How::Unknown(unit),
+        (Some((_, Unit::Stopped)) | None, Some(pid)) => How::Reload(pid),
+        (Some((_, Unit::Stopped)) | None, None) => How::Nothing,
+    }
+}
+
 /// Sees to it that the daemon signs with the key `kid`, and says how.
 pub(super) fn take_up(config: &Config, kid: &Kid) -> Result<(), Problem> {
-    let restarted = if let Some(unit) = unit(&config.path).filter(|unit| is_active(unit)) {
-        restart(&unit)?;
-        say(format_args!(
-            "Restarted {unit} through its socket: no caller was lost"
-        ));
-        true
-    } else if let Some(pid) = daemon_on(&config.socket) {
-        kill(pid, Signal::SIGHUP).map_err(|errno| {
-            Problem::new(
-                format!("process {pid}"),
-                format!(
-                    "the daemon can't be told to take the new key: {}",
-                    errno.desc()
-                ),
-                format!("run this as root, or: kill -HUP {pid}"),
-            )
-        })?;
-        false
-    } else {
-        say(format_args!(
-            "No daemon serves with {}: it takes the new key when it starts",
-            config.path.display()
-        ));
-        return Ok(());
-    };
+    let unit = unit(&config.path).map(|unit| {
+        let state = state_of(&unit);
+        (unit, state)
+    });
+    let how = how(unit, daemon_on(&config.socket));
+    match &how {
+        How::Restart(unit) => {
+            restart(unit)?;
+            say(format_args!(
+                "Restarted {unit} through its socket: no caller was lost"
+            ));
+        }
+        How::Reload(pid) => {
+            reload(*pid)?;
+            say(format_args!(
+                "Told the daemon, process {pid}, to take the key (SIGHUP): no unit of systemd's \
+                 runs it"
+            ));
+        }
+        How::Nothing => {
+            say(format_args!(
+                "No daemon serves with {}: it takes the new key when it starts",
+                config.path.display()
+            ));
+            return Ok(());
+        }
+        How::Unknown(unit) => {
+            return Err(Problem::new(
+                unit.as_str(),
+                "the key is switched on disk, and systemd can't be asked here whether this unit \
+                 runs",
+                format!("restart it where systemctl is: systemctl restart {unit}"),
+            ));
+        }
+    }
     let until = Instant::now() + PATIENCE;
     loop {
         match signs_with(config) {
@@ -79,34 +127,42 @@ pub(super) fn take_up(config: &Config, kid: &Kid) -> Result<(), Problem> {
             }
             // The first answer after a reload may still be the old daemon's.
             _ if Instant::now() < until => std::thread::sleep(LOOK_AGAIN),
-            found => return Err(not_taken_up(config, kid, found, restarted)),
+            found => return Err(not_taken_up(config, kid, found, &how)),
         }
     }
 }
 
-fn not_taken_up(config: &Config, kid: &Kid, found: Option<String>, restarted: bool) -> Problem {
+fn not_taken_up(config: &Config, kid: &Kid, found: Option<String>, how: &How) -> Problem {
     let what = match found {
         Some(found) => format!(
             "the key is switched on disk, and the daemon still signs with {found}, not {kid}"
         ),
         None => format!("the key is switched on disk, and no daemon answers to sign with {kid}"),
     };
-    let remedy = match unit(&config.path).filter(|_| restarted) {
-        Some(unit) => format!("see why: journalctl -u {unit} -n 20"),
-        None => "stop the daemon and start it again, as root: once it has dropped root's power \
-                 it can't read a key of root's"
+    let remedy = match how {
+        How::Restart(unit) => format!("see why: journalctl -u {unit} -n 20"),
+        _ => "stop the daemon and start it again, as root: once it has dropped root's power \
+              it can't read a key of root's"
             .into(),
     };
     Problem::at(&config.socket, what, remedy)
 }
 
-fn is_active(unit: &str) -> bool {
-    let asked = || {
-        Command::new("systemctl")
-            .args(["is-active", "--quiet", unit])
-            .status()
-    };
-    Path::new(SYSTEMD).is_dir() && asked().is_ok_and(|status| status.success())
+fn state_of(unit: &str) -> Unit {
+    if !Path::new(SYSTEMD).is_dir() {
+        return Unit::Stopped;
+    }
+    let mut systemctl = Command::new("systemctl");
+    systemctl.args(["show", "--property=ActiveState", "--value", unit]);
+    match systemctl.output() {
+        Ok(output) if output.status.success() => {
+            match String::from_utf8_lossy(&output.stdout).trim() {
+                "inactive" | "failed" => Unit::Stopped,
+                _ => Unit::Runs,
+            }
+        }
+        Ok(_) | Err(_) => Unit::Unknown,
+    }
 }
 
 fn restart(unit: &str) -> Result<(), Problem> {
@@ -119,6 +175,19 @@ fn restart(unit: &str) -> Result<(), Problem> {
         "the key is switched on disk, and this unit can't be restarted",
         format!("see why: journalctl -u {unit} -n 20; then: systemctl restart {unit}"),
     ))
+}
+
+fn reload(daemon: Pid) -> Result<(), Problem> {
+    kill(daemon, Signal::SIGHUP).map_err(|errno| {
+        Problem::new(
+            format!("process {daemon}"),
+            format!(
+                "the daemon can't be told to take the new key: {}",
+                errno.desc()
+            ),
+            format!("run this as root, or: kill -HUP {daemon}"),
+        )
+    })
 }
 
 /// Our daemon that listens on a socket: never systemd, which may do so for it.
@@ -143,6 +212,25 @@ pub(in crate::admin) fn restart_command(configuration: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn systemds_daemon_is_restarted_and_another_one_reloaded() {
+        let unit = |state| Some(("u".to_owned(), state));
+        let pid = Some(Pid::from_raw(7));
+        let reload = How::Reload(Pid::from_raw(7));
+        for (unit, listens, wanted) in [
+            (unit(Unit::Runs), pid, How::Restart("u".into())),
+            // Only just begun, or hung: it takes the key in the same way.
+            (unit(Unit::Runs), None, How::Restart("u".into())),
+            (unit(Unit::Unknown), pid, How::Unknown("u".into())),
+            (unit(Unit::Stopped), pid, reload.clone()),
+            (unit(Unit::Stopped), None, How::Nothing),
+            (None, pid, reload),
+            (None, None, How::Nothing),
+        ] {
+            assert_eq!(how(unit, listens), wanted);
+        }
+    }
 
     #[test]
     fn a_configuration_has_the_unit_of_its_name() {

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::account::{self, Account, GroupNames};
 use crate::admin::key::{algorithm, kid};
-use crate::admin::site::{Site, no_account, no_directory, uid_of};
+use crate::admin::site::{Site, no_account, no_directory};
 use crate::admin::{Failure, asked, print, say};
 use crate::audit::{Event, Form, Outcome, Receiver, Recorder, SYSLOG_SOCKET, Syslog};
 use crate::caller::{Caller, Door};
@@ -17,7 +17,7 @@ use crate::config::KeySource;
 use crate::daemon::blocks::Keeper;
 use crate::daemon::{keyring, unix_now};
 use crate::issue::{IssueError, Issuer, Token};
-use crate::keys::file::{Trust, read_key};
+use crate::keys::file::read_key;
 use crate::keys::format::{SigningKey, signing_key};
 use crate::keys::{Algorithm, Kid};
 use crate::policy::Grant;
@@ -115,11 +115,6 @@ impl Sign {
 
     fn read_key(&self, path: &Path, site: &Site) -> Result<SigningKey, Problem> {
         let config = &site.config;
-        let daemon = uid_of(&config.user)?;
-        let trust = Trust {
-            slurm_uid: site.slurm_uid()?,
-            own_uid: daemon.unwrap_or(0),
-        };
         let configured = site.is_configured && config.signing.key == KeySource::File(path.into());
         // clap sees to it that both are given or neither.
         let algorithm = self.alg.unwrap_or(Algorithm::Rs256);
@@ -131,7 +126,7 @@ impl Sign {
             }
             kid => kid.clone(),
         };
-        let bytes = read_key(path, &trust)?;
+        let bytes = read_key(path, &site.key_owners()?)?;
         signing_key(&bytes, algorithm, kid).map_err(|rejection| rejection.at(path))
     }
 

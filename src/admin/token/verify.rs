@@ -88,7 +88,7 @@ impl Verify {
             (Some(keys), _) => keys,
             (None, Some(path)) => {
                 let name = kid.map_or_else(|| named(&token), |kid| kid.as_str().into());
-                ring(read_verifying(&path, algorithm, trust)?.named(&name))?
+                ring(read_verifying(&path, algorithm, &site.key_owners()?)?.named(&name))?
             }
             (None, None) => KeyRing::default(),
         };

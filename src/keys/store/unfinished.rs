@@ -40,8 +40,25 @@ pub fn is_unfinished(name: &OsStr) -> bool {
 
 /// The unfinished files in a directory that nobody writes any more.
 pub fn leftovers(directory: &Path, trust: &Trust) -> Result<Vec<PathBuf>, Problem> {
+    left_in(directory, trust, is_unfinished)
+}
+
+/// Those of one file, beside it.
+pub fn leftovers_of(file: &Path, trust: &Trust) -> Result<Vec<PathBuf>, Problem> {
+    let ours = beginning(file.file_name().unwrap_or_default());
+    let directory = file.parent().unwrap_or(Path::new("/"));
+    left_in(directory, trust, |name| {
+        name.as_bytes().starts_with(ours.as_bytes())
+    })
+}
+
+fn left_in(
+    directory: &Path,
+    trust: &Trust,
+    wanted: impl Fn(&OsStr) -> bool,
+) -> Result<Vec<PathBuf>, Problem> {
     let opened = open_directory(directory, trust)?;
-    let left = |name: &OsString| is_unfinished(name) && Left::find(&opened, name).is_some();
+    let left = |name: &OsString| wanted(name) && Left::find(&opened, name).is_some();
     let names = names_in(&opened).into_iter().filter(left);
     Ok(names.map(|name| directory.join(name)).collect())
 }

@@ -126,6 +126,40 @@ fn a_token_of_either_algorithm_is_accepted_and_says_what_it_says() {
 }
 
 #[test]
+fn a_ring_that_remembers_a_token_looks_at_all_else_again() {
+    let key = rsa();
+    let keys = ring(&[&key]);
+    let mut policy = policy();
+    let mut says = |token: &str, now: u64, denied: &str| {
+        policy.deny_users = vec![denied.into()];
+        let rules = Rules {
+            leeway: 0,
+            policy: &policy,
+            names: &Names::default(),
+        };
+        verify(token.as_bytes(), &keys, &rules, now).map_err(|rejected| rejected.code())
+    };
+    let good = token(&key, &json!({}), &json!({}));
+    for _ in 0..2 {
+        assert_eq!(says(&good, NOW, "").unwrap().claims.sun, "alice");
+    }
+    assert_eq!(says(&good, NOW + 600, ""), Err(Code::TokenExpired));
+    assert_eq!(says(&good, NOW - 1, ""), Err(Code::TokenInvalid));
+    assert_eq!(says(&good, NOW, "alice"), Err(Code::NotAllowed));
+    // The same signature below other claims, and another below the same.
+    let other = token(&key, &json!({}), &json!({"sun": "bob"}));
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let (others, others_signature) = other.rsplit_once('.').unwrap();
+    for mixed in [
+        format!("{others}.{signature}"),
+        format!("{signed}.{others_signature}"),
+        format!("{signed}."),
+    ] {
+        assert!(says(&mixed, NOW, "").is_err(), "{mixed}");
+    }
+}
+
+#[test]
 fn the_signatures_of_rfc_7515_are_good_and_their_tokens_name_nobody() {
     // Appendix A.1: HS256.
     let secret =

@@ -188,7 +188,7 @@ impl Bed {
     }
 
     /// A Slurm command as root, whom munge vouches for; its output.
-    fn as_root(&self, program: &str, args: &[&str]) -> String {
+    pub fn as_root(&self, program: &str, args: &[&str]) -> String {
         let mut command = Command::new(program);
         command
             .args(args)

@@ -30,11 +30,12 @@ const SHARED: [(i64, &str); 17] = [
     (0xaad7_aaea, "PanFS"),
 ];
 
-/// Refuses a place for a key that other machines may reach.
-pub(super) fn check(key: &Path) -> Result<(), Problem> {
-    // Where the key is to be, or as near as there is anything.
-    let Some(nearest) = key.ancestors().find(|path| path.exists()) else {
-        return Ok(());
+/// The file system that other machines may reach and a file is on, or would be:
+/// its name, if it's such a one.
+pub(super) fn shared(file: &Path) -> Result<Option<&'static str>, Problem> {
+    // Where the file is to be, or as near as there is anything.
+    let Some(nearest) = file.ancestors().find(|path| path.exists()) else {
+        return Ok(None);
     };
     let status = statfs(nearest).map_err(|errno| {
         Problem::at(
@@ -46,14 +47,20 @@ pub(super) fn check(key: &Path) -> Result<(), Problem> {
     // Some are negative in a signed word of 32 bits.
     #[allow(clippy::cast_lossless, reason = "the type differs between machines")]
     let magic = status.filesystem_type().0 as i64 & 0xffff_ffff;
-    match SHARED.iter().find(|(number, _)| *number == magic) {
+    let named = SHARED.iter().find(|(number, _)| *number == magic);
+    Ok(named.map(|(_, name)| *name))
+}
+
+/// Refuses such a place for a private key.
+pub(super) fn refuse(key: &Path) -> Result<(), Problem> {
+    match shared(key)? {
         None => Ok(()),
-        Some((_, name)) => Err(Problem::at(
+        Some(name) => Err(Problem::at(
             key,
             format!("a private key must not be on {name}, which other nodes may share"),
             format!(
-                "name a file on a local disk as signing.key, such as one in a local directory \
-                 mounted at {}",
+                "name a file on a local disk as its key, such as one in a local directory mounted \
+                 at {}",
                 quoted(Path::new("/etc/slurm/token-keys"))
             ),
         )),

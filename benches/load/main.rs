@@ -9,14 +9,16 @@
 //! load spawn ROUNDS COMMAND [ARG]... [-- COMMAND [ARG]...]...
 //! ```
 //!
-//! `OP` is `issue` or `ping`; `MODE` is `connect` (a connection a request, closed for writing
-//! once the request is out, as `slurm-token` does) or `persistent`. `ALGORITHM` and `KEY` say how
-//! tokens are verified: `HS256` and a file of raw bytes, or `RS256` and
-//! a public key (PKCS#1, DER).
+//! `OP` is `issue` or `ping`, or over HTTP `authenticate`, `verify` of the token on standard input,
+//! or `empty`: the same request to a server that answers 200 and no body. `MODE` is `connect` (a
+//! connection a request, closed for writing once the request is out, as `slurm-token` does) or
+//! `persistent`, which HTTP always is. `ALGORITHM` and `KEY` say how tokens are verified: `HS256`
+//! and a file of raw bytes, or `RS256` and a public key (PKCS#1, DER).
 //!
 //! Every answer of a `drive` is kept and examined after the clock has stopped: each must be a
 //! token of its own (`jti` never repeats), signed by the key, living from now for the lifespan
-//! asked for, and agree with what the answer says around it. One bad answer fails the run.
+//! asked for, and agree with what the answer says around it; or tell of the token that was shown
+//! what it says. One bad answer fails the run.
 //!
 //! `visit` is another user's view of the load: one request, a pause, and the next; `idle` holds
 //! connections that never ask; `drain` stands where syslogd would and reads what it is sent;
@@ -29,10 +31,13 @@
     reason = "the lines it prints are what the tool is for"
 )]
 
-use std::collections::HashSet;
+mod http;
+mod proof;
+
 use std::fmt::Write as _;
 use std::io::{self, Read, Write as _};
 use std::net::Shutdown;
+use std::ops::Range;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,17 +45,20 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+
+use self::proof::{Verifier, Wanted};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-const USAGE: &str = "usage: load drive SOCKET issue|ping connect|persistent CONNECTIONS SECONDS \
-                     [HS256|RS256 KEY]\n       load visit SOCKET issue|ping connect|persistent SECONDS\n       \
+const USAGE: &str = "usage: load drive SOCKET issue|ping|authenticate|verify|empty connect|persistent \
+                     CONNECTIONS SECONDS [HS256|RS256 KEY]\n       load visit SOCKET issue|ping connect|persistent SECONDS\n       \
                      load idle SOCKET COUNT\n       load drain SOCKET\n       load spawn ROUNDS COMMAND [ARG]... [-- COMMAND \
                      [ARG]...]...";
 
-/// Seconds; also written into [`Op::request`].
+/// Seconds; also written into the requests.
 const LIFESPAN: u64 = 600;
 /// Requests each connection makes before the clock starts: caches are warm, pages are mapped.
 const WARM_UP: usize = 20;
@@ -63,6 +71,9 @@ const MAX_ANSWER: usize = 32 * 1024;
 enum Op {
     Issue,
     Ping,
+    Authenticate,
+    Verify,
+    Empty,
 }
 
 impl Op {
@@ -70,15 +81,46 @@ impl Op {
         match word {
             "issue" => Ok(Self::Issue),
             "ping" => Ok(Self::Ping),
+            "authenticate" => Ok(Self::Authenticate),
+            "verify" => Ok(Self::Verify),
+            "empty" => Ok(Self::Empty),
             _ => Err(format!("`{word}` is not an operation\n{USAGE}").into()),
         }
     }
 
-    fn request(self) -> &'static [u8] {
-        match self {
-            Self::Issue => b"{\"v\":1,\"op\":\"issue\",\"lifespan\":600}\n",
-            Self::Ping => b"{\"v\":1,\"op\":\"ping\"}\n",
+    fn shows_a_token(self) -> bool {
+        matches!(self, Self::Verify | Self::Empty)
+    }
+}
+
+/// What is asked, over and over.
+struct Question {
+    request: Vec<u8>,
+    http: bool,
+}
+
+impl Question {
+    fn new(op: Op, token: &str) -> Self {
+        let (request, http) = match op {
+            Op::Issue => (
+                b"{\"v\":1,\"op\":\"issue\",\"lifespan\":600}\n".into(),
+                false,
+            ),
+            Op::Ping => (b"{\"v\":1,\"op\":\"ping\"}\n".into(), false),
+            Op::Authenticate => (http::authenticate(), true),
+            Op::Verify | Op::Empty => (http::verify(token), true),
+        };
+        Self { request, http }
+    }
+
+    /// Where the answer stands in what has arrived, if it's whole: a line with its newline, or a
+    /// body.
+    fn answer(&self, arrived: &[u8]) -> Result<Option<Range<usize>>, Failure> {
+        if self.http {
+            let framed = http::frame(arrived)?.filter(|(_, end)| *end <= arrived.len());
+            return Ok(framed.map(|(start, end)| start..end));
         }
+        Ok(arrived.ends_with(b"\n").then_some(0..arrived.len()))
     }
 }
 
@@ -108,46 +150,46 @@ impl Mode {
 /// One caller: asks on a connection of its own, or on a new one each time.
 struct Caller<'a> {
     socket: &'a str,
-    request: &'static [u8],
+    question: &'a Question,
     mode: Mode,
     open: Option<UnixStream>,
 }
 
 impl<'a> Caller<'a> {
-    fn new(socket: &'a str, op: Op, mode: Mode) -> Self {
+    fn new(socket: &'a str, question: &'a Question, mode: Mode) -> Self {
         Self {
             socket,
-            request: op.request(),
+            question,
             mode,
             open: None,
         }
     }
 
-    /// Asks once; returns the length of the line in `answer`, its newline included.
-    fn ask(&mut self, answer: &mut [u8]) -> Result<usize, Failure> {
+    /// Asks once; returns where the answer is in `arrived`.
+    fn ask(&mut self, arrived: &mut [u8]) -> Result<Range<usize>, Failure> {
         let mut stream = match self.open.take() {
             Some(stream) => stream,
             None => connect(self.socket)?,
         };
-        stream.write_all(self.request)?;
+        stream.write_all(&self.question.request)?;
         if self.mode == Mode::Connect {
             stream.shutdown(Shutdown::Write)?;
         }
         let mut have = 0;
-        loop {
-            let got = stream.read(&mut answer[have..])?;
+        let answer = loop {
+            let got = stream.read(&mut arrived[have..])?;
             if got == 0 {
                 return Err(format!("closed after {have} bytes of an answer").into());
             }
             have += got;
-            if answer[have - 1] == b'\n' {
-                break;
+            if let Some(answer) = self.question.answer(&arrived[..have])? {
+                break answer;
             }
-        }
+        };
         if self.mode == Mode::Persistent {
             self.open = Some(stream);
         }
-        Ok(have)
+        Ok(answer)
     }
 }
 
@@ -166,7 +208,7 @@ struct Seen {
 /// Callers that ask one after the other, each as fast as it is answered.
 struct Drive<'a> {
     socket: &'a str,
-    op: Op,
+    question: Question,
     mode: Mode,
     connections: usize,
     length: Duration,
@@ -174,7 +216,7 @@ struct Drive<'a> {
 
 impl Drive<'_> {
     /// Drives the socket, then examines every answer, and prints one line.
-    fn run(&self, verifier: Option<&Verifier>) -> Result<(), Failure> {
+    fn run(&self, wanted: &Wanted) -> Result<(), Failure> {
         let start = Barrier::new(self.connections);
         // time(2) goes by the kernel's coarse clock, which may be a tick behind.
         let from = unix_now()?.saturating_sub(1);
@@ -195,29 +237,24 @@ impl Drive<'_> {
 
         let begun = seen.iter().map(|s| s.begun).min().ok_or("no connections")?;
         let ended = seen.iter().map(|s| s.ended).max().ok_or("no connections")?;
-        let answers = seen.iter().flat_map(|s| lines(&s.answers));
+        let answers: Vec<_> = seen.iter().map(|s| s.answers.as_slice()).collect();
         let mut times: Vec<u64> = seen.iter().flat_map(|s| &s.nanoseconds).copied().collect();
-        let good = match verifier {
-            Some(verifier) => verifier.examine(answers, from..=to)?,
-            None => plain_answers(answers)?,
-        };
-        if good != times.len() {
-            return Err(format!("{good} answers to {} requests", times.len()).into());
-        }
+        wanted.examine(&answers, times.len(), from..=to)?;
         println!(
-            "mode={} connections={} {} verified={good}",
+            "mode={} connections={} {} verified={}",
             self.mode.name(),
             self.connections,
             summary(&mut times, Some(ended - begun)),
+            times.len(),
         );
         Ok(())
     }
 
     /// One caller: asks until the time is up, keeping every answer.
     fn ask_until_done(&self, start: &Barrier) -> Result<Seen, Failure> {
-        let mut caller = Caller::new(self.socket, self.op, self.mode);
-        let mut answer = vec![0; MAX_ANSWER];
-        let warm = (0..WARM_UP).try_for_each(|_| caller.ask(&mut answer).map(drop));
+        let mut caller = Caller::new(self.socket, &self.question, self.mode);
+        let mut arrived = vec![0; MAX_ANSWER];
+        let warm = (0..WARM_UP).try_for_each(|_| caller.ask(&mut arrived).map(drop));
         // A caller that failed still meets the others, or they would wait for ever.
         start.wait();
         warm?;
@@ -229,10 +266,13 @@ impl Drive<'_> {
             ended: begun,
         };
         while seen.ended - begun < self.length {
-            let size = caller.ask(&mut answer)?;
+            let answer = caller.ask(&mut arrived)?;
             let now = Instant::now();
             seen.nanoseconds.push(nanoseconds(now - seen.ended));
-            seen.answers.extend_from_slice(&answer[..size]);
+            seen.answers.extend_from_slice(&arrived[answer]);
+            if self.question.http {
+                seen.answers.push(b'\n');
+            }
             seen.ended = now;
         }
         Ok(seen)
@@ -243,95 +283,19 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// How tokens are verified, and what they must say.
-struct Verifier {
-    key: DecodingKey,
-    rules: Validation,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    ok: Issued,
-}
-
-#[derive(Deserialize)]
-struct Issued {
-    token: String,
-    user: String,
-    expires_at: u64,
-    jti: String,
-}
-
-#[derive(Deserialize)]
-struct Claims {
-    iat: u64,
-    exp: u64,
-    jti: String,
-    sun: String,
-}
-
-impl Verifier {
-    fn new(algorithm: &str, key_file: &str) -> Result<Self, Failure> {
-        let bytes = std::fs::read(key_file).map_err(|e| format!("{key_file}: {e}"))?;
-        let (algorithm, key) = match algorithm {
-            "HS256" => (Algorithm::HS256, DecodingKey::from_secret(&bytes)),
-            "RS256" => (Algorithm::RS256, DecodingKey::from_rsa_der(&bytes)),
-            _ => return Err(format!("`{algorithm}` is not an algorithm\n{USAGE}").into()),
-        };
-        let mut rules = Validation::new(algorithm);
-        rules.validate_aud = false;
-        Ok(Self { key, rules })
+/// The token on standard input, and the user whom it is for.
+fn shown() -> Result<(String, String), Failure> {
+    #[derive(Deserialize)]
+    struct Subject {
+        sun: String,
     }
-
-    /// Counts the answers, each of which is a fresh token issued at one of the times in `within`
-    /// (Unix seconds); the first that is not is the error.
-    fn examine<'a>(
-        &self,
-        answers: impl Iterator<Item = &'a [u8]>,
-        within: std::ops::RangeInclusive<u64>,
-    ) -> Result<usize, Failure> {
-        let mut seen = HashSet::new();
-        for line in answers {
-            // Only a refusal is printed: a line that does not parse may hold a token.
-            if line.starts_with(b"{\"v\":1,\"error\"") {
-                return Err(format!("refused: {}", line.escape_ascii()).into());
-            }
-            let Answer { ok } = serde_json::from_slice(line)?;
-            let claims: Claims =
-                jsonwebtoken::decode(ok.token.as_bytes(), &self.key, &self.rules)?.claims;
-            if !within.contains(&claims.iat) {
-                return Err(format!("iat {} lies outside {within:?}", claims.iat).into());
-            }
-            if claims.exp != claims.iat + LIFESPAN || claims.exp != ok.expires_at {
-                return Err(format!("exp {} is not iat + {LIFESPAN}", claims.exp).into());
-            }
-            if claims.sun != ok.user || claims.jti != ok.jti {
-                return Err("the answer and its token differ".into());
-            }
-            if !seen.insert(claims.jti) {
-                return Err("a jti came twice".into());
-            }
-        }
-        Ok(seen.len())
-    }
-}
-
-/// Counts answers without a token; the first refusal is the error.
-fn plain_answers<'a>(answers: impl Iterator<Item = &'a [u8]>) -> Result<usize, Failure> {
-    let mut count = 0;
-    for line in answers {
-        if !line.starts_with(b"{\"v\":1,\"ok\"") {
-            return Err(format!("refused: {}", line.escape_ascii()).into());
-        }
-        count += 1;
-    }
-    Ok(count)
-}
-
-fn lines(answers: &[u8]) -> impl Iterator<Item = &[u8]> {
-    answers
-        .split(|b| *b == b'\n')
-        .filter(|line| !line.is_empty())
+    let token = io::read_to_string(io::stdin())?.trim().to_owned();
+    let claims = token
+        .split('.')
+        .nth(1)
+        .ok_or("no token on standard input")?;
+    let Subject { sun } = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims)?)?;
+    Ok((token, sun))
 }
 
 #[expect(
@@ -362,15 +326,16 @@ fn summary(nanoseconds: &mut [u64], elapsed: Option<Duration>) -> String {
 
 /// One user's requests, a pause between them, while others do what they do.
 fn visit(socket: &str, op: Op, mode: Mode, length: Duration) -> Result<(), Failure> {
-    let mut caller = Caller::new(socket, op, mode);
-    let mut answer = vec![0; MAX_ANSWER];
+    let question = Question::new(op, "");
+    let mut caller = Caller::new(socket, &question, mode);
+    let mut arrived = vec![0; MAX_ANSWER];
     let mut times = Vec::new();
     let begun = Instant::now();
     while begun.elapsed() < length {
         let asked = Instant::now();
-        let size = caller.ask(&mut answer)?;
+        let answer = caller.ask(&mut arrived)?;
         times.push(nanoseconds(asked.elapsed()));
-        plain_answers(lines(&answer[..size]))?;
+        Wanted::Plain.examine(&[&arrived[answer]], 1, 0..=0)?;
         thread::sleep(VISIT_PAUSE);
     }
     println!("mode={} {}", mode.name(), summary(&mut times, None));
@@ -449,19 +414,28 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
             ref verify @ ..,
         ] => {
             let op = Op::parse(op)?;
-            let verifier = match (op, verify) {
-                (Op::Issue, [algorithm, key]) => Some(Verifier::new(algorithm, key)?),
-                (Op::Ping, []) => None,
+            let (token, sun) = if op.shows_a_token() {
+                shown()?
+            } else {
+                Default::default()
+            };
+            let wanted = match (op, verify) {
+                (Op::Issue | Op::Authenticate, [algorithm, key]) => {
+                    Wanted::Tokens(Verifier::new(algorithm, key)?.into())
+                }
+                (Op::Ping, []) => Wanted::Plain,
+                (Op::Verify, []) => Wanted::Told(sun),
+                (Op::Empty, []) => Wanted::Nothing,
                 _ => return Err(USAGE.into()),
             };
             let drive = Drive {
                 socket,
-                op,
+                question: Question::new(op, &token),
                 mode: Mode::parse(mode)?,
                 connections: connections.parse()?,
                 length: Duration::from_secs_f64(seconds.parse()?),
             };
-            drive.run(verifier.as_ref())
+            drive.run(&wanted)
         }
         ["visit", socket, op, mode, seconds] => visit(
             socket,
