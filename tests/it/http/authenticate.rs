@@ -75,6 +75,7 @@ fn a_body_that_is_not_one_small_json_object_is_refused() {
     let malformed = (400, "malformed_request".to_owned());
     for body in [
         "[60]",
+        "[60,null]",
         "null",
         "60",
         "{",
