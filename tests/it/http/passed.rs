@@ -152,5 +152,7 @@ fn without_table_and_socket_there_is_no_door() {
     const NAME: &str = "http-shut";
     let key = generate_key("HS256", "http-shut.key");
     let _daemon = Daemon::start(NAME, "HS256", &key);
-    assert!(!door_of(NAME).exists());
+    for door in [door_of(NAME), "/run/slurm-tokend/http.sock".into()] {
+        assert!(!door.exists(), "{}", door.display());
+    }
 }
