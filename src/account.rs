@@ -38,7 +38,7 @@ pub struct Account {
 }
 
 /// Whether an account's groups are looked up by their names, too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum GroupNames {
     /// They aren't.
     Unneeded,

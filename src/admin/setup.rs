@@ -196,6 +196,11 @@ impl Setup {
                 "#socket = \"/run/slurm-tokend/",
                 format!("socket = \"/run/slurm-tokend-{name}/"),
             );
+            // That of [http], which stays an example.
+            set(
+                "#socket = \"/run/slurm-tokend/",
+                format!("#socket = \"/run/slurm-tokend-{name}/"),
+            );
             set(
                 "#state_dir = \"/var/lib/slurm-tokend\"",
                 format!("state_dir = \"/var/lib/slurm-tokend-{name}\""),

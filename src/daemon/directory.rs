@@ -2,8 +2,7 @@
 //! in a bounded number of threads, once for many who ask, with a limit on how
 //! long anybody waits. A hung directory service delays only those who need it.
 
-use std::collections::{BTreeSet, HashMap};
-use std::hash::Hash;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ use crate::daemon::metrics::{Lookup, Metrics};
 use crate::policy::{Names, Policy};
 
 /// Whom to look up.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
     /// The account of a uid.
     Uid(u32),
@@ -27,7 +26,7 @@ pub enum Who {
 }
 
 /// A look-up. An account is remembered apart for each use of its groups' names.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sought {
     who: Who,
     group_names: GroupNames,
@@ -262,7 +261,7 @@ struct Lookups<K, V> {
 }
 
 struct Slots<K, V> {
-    by_key: HashMap<K, Slot<V>>,
+    by_key: BTreeMap<K, Slot<V>>,
     under_way: usize,
     absent: usize,
 }
@@ -286,7 +285,7 @@ impl<K, V> Lookups<K, V> {
     fn new(metrics: &Arc<Metrics>) -> Self {
         Self {
             slots: Mutex::new(Slots {
-                by_key: HashMap::new(),
+                by_key: BTreeMap::new(),
                 under_way: 0,
                 absent: 0,
             }),
@@ -313,7 +312,7 @@ impl<V> Slot<V> {
     }
 }
 
-impl<K: Clone + Eq + Hash, V> Slots<K, V> {
+impl<K: Clone + Ord, V> Slots<K, V> {
     /// Puts what is known in a slot's place; keeps the counts.
     fn put(&mut self, key: K, slot: Slot<V>) {
         self.remove(&key);
@@ -364,7 +363,7 @@ impl<K: Clone + Eq + Hash, V> Slots<K, V> {
 
 impl<K, V> Lookups<K, V>
 where
-    K: Clone + Eq + Hash + Send + 'static,
+    K: Clone + Ord + Send + 'static,
     V: Send + Sync + 'static,
 {
     fn slots(&self) -> MutexGuard<'_, Slots<K, V>> {

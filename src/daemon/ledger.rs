@@ -5,8 +5,8 @@
 //! are sampled: a new one may be looked at, by [`crate::daemon::origin`] and
 //! meanwhile, once a second for each user.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::daemon::origin::Sighting;
@@ -45,7 +45,7 @@ pub struct Ledger {
 
 #[derive(Default)]
 struct Shard {
-    users: HashMap<u32, User>,
+    users: BTreeMap<u32, User>,
     forgotten: Forgotten,
     issued: u64,
 }

@@ -2,7 +2,7 @@
 //! Uids that aren't known to have an account share one small quota: a user
 //! namespace gives one person 65,536 of them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ const RECORD_EVERY: Duration = Duration::from_secs(1);
 const MOST_USERS: usize = 16_384;
 
 /// Who shares a rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Payer {
     /// A uid that has an account, for tokens.
     User(u32),
@@ -80,14 +80,16 @@ pub struct Quotas {
     counts: Mutex<Counts>,
 }
 
+/// Trees: nobody's choice of uids makes them slow, and to hash one would take
+/// longer than to find it.
 #[derive(Default)]
 struct Counts {
     connections: usize,
     waiting: usize,
     strangers: usize,
-    users: HashMap<u32, User>,
-    buckets: HashMap<Payer, Bucket>,
-    records: HashMap<Payer, Record>,
+    users: BTreeMap<u32, User>,
+    buckets: BTreeMap<Payer, Bucket>,
+    records: BTreeMap<Payer, Record>,
 }
 
 #[derive(Default)]

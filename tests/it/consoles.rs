@@ -4,7 +4,7 @@
 /// stand there: `documented FILE WORDS`, where a command begins with the words.
 const BOOTED: [&str; 4] = [
     include_str!("../host/phases/clusters"),
-    include_str!("../host/phases/companions"),
+    include_str!("../host/phases/door"),
     include_str!("../host/phases/install"),
     include_str!("../host/phases/slurm"),
 ];

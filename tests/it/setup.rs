@@ -179,6 +179,7 @@ fn one_more_cluster_has_its_own_configuration_socket_and_state() {
     told(
         "slurm-tokenctl setup --yes --cluster east
          grep -qx 'socket = \"/run/slurm-tokend-east/slurm-tokend.sock\"' /etc/slurm/slurm-tokend@east.toml
+         grep -qx '#socket = \"/run/slurm-tokend-east/http.sock\"' /etc/slurm/slurm-tokend@east.toml
          grep -qx 'state_dir = \"/var/lib/slurm-tokend-east\"' /etc/slurm/slurm-tokend@east.toml
          slurm-tokend --config /etc/slurm/slurm-tokend@east.toml --check",
     );

@@ -122,7 +122,10 @@ fn accesses(line: &str) -> Vec<String> {
 #[test]
 fn the_apparmor_profile_allows_all_that_the_daemon_opens() {
     let key = generate_key("RS256", "confined.pem");
-    Daemon::configure("confined", "RS256", &key, "", "");
+    // Both sockets are its own to make.
+    let door = Daemon::socket_of("confined").with_file_name("http.sock");
+    let http = format!("[http]\nsocket = \"{}\"\n", door.display());
+    Daemon::configure("confined", "RS256", &key, "", &http);
     let trace = "/tmp/slurm-tokend-confined.trace";
     let mut daemon = Daemon::spawn(
         "confined",
@@ -144,6 +147,12 @@ fn the_apparmor_profile_allows_all_that_the_daemon_opens() {
     );
     daemon.client(&ALICE, &[]);
     daemon.client(&ALICE, &["whoami"]);
+    let mut curl = ALICE.runs("curl");
+    curl.args(["--fail", "--silent", "--show-error", "--request", "POST"])
+        .arg("--unix-socket")
+        .arg(&door)
+        .arg("http://localhost/authenticate");
+    assert!(stdout(curl.output().unwrap()).contains("\"token\""));
     let pid = format!("{} ", daemon.pid());
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     daemon.wait();
@@ -160,6 +169,7 @@ fn the_apparmor_profile_allows_all_that_the_daemon_opens() {
         "r /etc/slurm/token-keys/confined.pem",
         "r /etc/passwd",
         "w /dev/log",
+        "w /run/slurm-tokend-confined/http.sock",
     ] {
         assert!(
             done.iter().any(|access| access == expected),

@@ -101,7 +101,8 @@ const IN_USE: &str = "
     mkdir -p /var/lib/private/slurm-tokend /var/lib/slurm-tokend-test
     ln -s private/slurm-tokend /var/lib/slurm-tokend
     echo state >/var/lib/slurm-tokend/expiry-login1.json
-    systemctl enable slurm-tokend.service slurm-tokend@test.service 2>/dev/null
+    systemctl enable slurm-tokend.service slurm-tokend@test.service \
+        slurm-tokend-http.socket slurm-tokend-http@test.socket 2>/dev/null
     ";
 
 /// What of the package and of its use is on the machine.
