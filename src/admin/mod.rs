@@ -34,7 +34,7 @@ use crate::token::lifespan::Asked;
 
 /// Makes, publishes and checks the keys of slurm-tokend, and administers the daemon.
 #[derive(Parser)]
-#[command(name = "slurm-tokenctl", version)]
+#[command(name = "slurm-tokenctl", version, after_help = EXAMPLES)]
 struct Cli {
     /// The account that slurmctld runs as: it may own keys and their directories
     #[arg(long, global = true, value_name = "NAME", default_value = "slurm")]
@@ -42,6 +42,16 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+/// The same as on the page.
+const EXAMPLES: &str = "\
+Examples:
+  slurm-tokenctl setup --yes
+  slurm-tokenctl key generate --alg RS256 --out /etc/slurm/token-keys/login1.pem
+  slurm-tokenctl jwks build --out /etc/slurm/jwks.json /etc/slurm/token-keys/login1.pem
+  slurm-tokenctl token sign --sun alice --lifespan 30 | slurm-tokenctl token verify --jwks /etc/slurm/jwks.json
+  slurm-tokenctl block alice --for 7d --reason \"ticket 4711\"
+  slurm-tokenctl sessions alice";
 
 #[derive(Subcommand)]
 enum Command {

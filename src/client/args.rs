@@ -56,6 +56,14 @@ impl Verb {
         }
     }
 
+    /// What `--help` is to stand behind.
+    pub(super) fn with_help(self) -> String {
+        match self {
+            Self::Token => self.name().to_owned(),
+            verb => format!("{} {}", Self::Token.name(), verb.name()),
+        }
+    }
+
     fn named(word: &str) -> Option<Self> {
         Self::NAMED.into_iter().find(|verb| verb.name() == word)
     }
@@ -379,13 +387,18 @@ impl Given {
     }
 }
 
-/// Reads a command line.
-pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
-    let mut given = Given::default();
+/// Reads a command line. Its verb is told even where the rest is no good.
+pub(super) fn parse(parser: lexopt::Parser) -> (Verb, Result<Command, Failure>) {
     let mut verb = None;
+    let command = read(parser, &mut verb);
+    (verb.unwrap_or(Verb::Token), command)
+}
+
+fn read(mut parser: lexopt::Parser, verb: &mut Option<Verb>) -> Result<Command, Failure> {
+    let mut given = Given::default();
     let mut asks_for_help = false;
     loop {
-        if verb == Some(Verb::Run)
+        if *verb == Some(Verb::Run)
             && let Some(mut rest) = parser.try_raw_args()
             && rest.next_if(|word| word == "--").is_some()
         {
@@ -408,16 +421,16 @@ pub(super) fn parse(mut parser: lexopt::Parser) -> Result<Command, Failure> {
                 if given.scontrol_operand(readable)? {
                     continue;
                 }
-                match (verb, Verb::named(readable)) {
+                match (*verb, Verb::named(readable)) {
                     (None, Some(Verb::Curl)) => {
+                        *verb = Some(Verb::Curl);
                         let rest = parser.raw_args().map_err(unreadable)?.collect();
                         if let Some(help) = given.curl_line(rest)? {
                             return Ok(help);
                         }
-                        verb = Some(Verb::Curl);
                         break;
                     }
-                    (None, Some(named)) => verb = Some(named),
+                    (None, Some(named)) => *verb = Some(named),
                     (None, None) if readable == "help" => asks_for_help = true,
                     (Some(Verb::Run), _) => {
                         given.words.push(word);
@@ -583,7 +596,7 @@ mod tests {
     use super::*;
 
     fn command(args: &[&str]) -> Result<Command, Failure> {
-        parse(lexopt::Parser::from_args(args))
+        parse(lexopt::Parser::from_args(args)).1
     }
 
     fn asking(socket: Choice) -> Asking {
@@ -754,11 +767,24 @@ mod tests {
     }
 
     #[test]
+    fn the_verb_is_told_with_what_is_wrong() {
+        for (args, verb) in [
+            (&["keep"][..], Verb::Keep),
+            (&["curl", "-L"], Verb::Curl),
+            (&["--no-such", "keep"], Verb::Token),
+        ] {
+            let (told, command) = parse(lexopt::Parser::from_args(args));
+            assert!(command.is_err() || verb == Verb::Curl);
+            assert_eq!(told, verb, "{args:?}");
+        }
+    }
+
+    #[test]
     fn an_argument_that_is_not_utf_8_is_a_usage_error() {
         use std::os::unix::ffi::OsStringExt;
         let operand = OsString::from_vec(b"lifespan=\xff".to_vec());
         assert!(matches!(
-            parse(lexopt::Parser::from_args([operand])),
+            parse(lexopt::Parser::from_args([operand])).1,
             Err(Failure::Usage(what)) if what == "an operand is not UTF-8"
         ));
     }

@@ -81,6 +81,11 @@ impl Failure {
     /// The lines that tell it, fit for a terminal, each behind the program's
     /// name: what happened, and where that's a matter of its own, what to do.
     pub fn told_by(&self, program: &str) -> String {
+        self.told(program, program)
+    }
+
+    /// The same, where `command` is what has a help of its own.
+    pub(super) fn told(&self, program: &str, command: &str) -> String {
         let (what, remedy) = match self {
             Self::Failed(problem)
             | Self::NotReached(problem)
@@ -90,7 +95,7 @@ impl Failure {
                 problem.remedy.clone(),
             ),
             Self::Findings => (String::new(), String::new()),
-            Self::Usage(what) => (what.clone(), format!("see {program} --help")),
+            Self::Usage(what) => (what.clone(), format!("see {command} --help")),
             Self::Refused(refusal) => (refusal.message.clone(), help(refusal)),
         };
         [what, remedy]

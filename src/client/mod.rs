@@ -67,10 +67,11 @@ pub fn main() -> ExitCode {
     // No core dump and no other process of the same user shows a token. Where
     // the kernel won't have it, the token is as safe as the user's shell.
     let _ = nix::sys::prctl::set_dumpable(false);
-    match args::parse(lexopt::Parser::from_env()).and_then(run) {
+    let (verb, command) = args::parse(lexopt::Parser::from_env());
+    match command.and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            say(&failure.told_by(PROGRAM));
+            say(&failure.told(PROGRAM, &verb.with_help()));
             failure.exit_code()
         }
     }

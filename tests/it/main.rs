@@ -20,6 +20,7 @@ mod curl;
 mod directory;
 mod doctor;
 mod documents;
+mod examples;
 mod forge;
 mod frames;
 mod hostile;

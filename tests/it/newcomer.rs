@@ -62,6 +62,16 @@ fn who_sees_a_token_is_told_how_long_it_lives_and_where_it_is_meant_to_go() {
 }
 
 #[test]
+fn a_mistake_leads_to_the_help_of_the_command() {
+    let seen = seen("slurm-token keep ~/kept", &[("NO_COLOR", "1")]);
+    assert_eq!(
+        seen,
+        "slurm-token: keep takes its file by name: keep --file /var/home/alice/kept\r\n\
+         slurm-token: see slurm-token keep --help\r\n"
+    );
+}
+
+#[test]
 fn where_the_token_goes_somewhere_else_nothing_is_said() {
     assert_eq!(seen("slurm-token > /dev/null", &[]), "");
     assert_eq!(seen("slurm-token | cat > /dev/null", &[]), "");
