@@ -1,4 +1,4 @@
-//! The listening socket: the one that systemd passes, or our own.
+//! The listening sockets: those that systemd passes, or our own.
 
 use std::fs;
 use std::io;
@@ -28,6 +28,44 @@ pub struct Sources {
     pub http: Option<Source>,
     /// What is to be told of them, though nothing is wrong.
     pub note: Option<String>,
+}
+
+/// The sockets that the daemon listens on.
+pub struct Doors {
+    /// The main one.
+    pub main: Listener,
+    /// That of the HTTP door, if it's to be open.
+    pub http: Option<Listener>,
+}
+
+impl Doors {
+    /// Opens them. Called before there are threads: it sets the umask.
+    pub fn open(sources: Sources) -> Result<Self, Problem> {
+        let main = sources.main.open()?;
+        let http = sources.http.map(Source::open).transpose();
+        match http {
+            Ok(http) => Ok(Self { main, http }),
+            Err(problem) => {
+                remove(main.own.as_slice());
+                Err(problem)
+            }
+        }
+    }
+
+    /// The paths of those that are our own.
+    pub fn own(&self) -> Vec<PathBuf> {
+        let all = [Some(&self.main), self.http.as_ref()];
+        let own = all.into_iter().flatten().filter_map(|l| l.own.clone());
+        own.collect()
+    }
+}
+
+/// Takes sockets of our own away. Best effort: once root's power is dropped the
+/// directory isn't ours. The next start replaces a socket that nobody listens on.
+pub fn remove(own: &[PathBuf]) {
+    for path in own {
+        let _ = fs::remove_file(path);
+    }
 }
 
 /// Where a socket comes from.
@@ -89,8 +127,7 @@ impl Source {
         Ok(Self::Own(path.to_owned()))
     }
 
-    /// Opens the socket. Called before there are threads: it sets the umask.
-    pub fn open(self) -> Result<Listener, Problem> {
+    fn open(self) -> Result<Listener, Problem> {
         match self {
             Self::Passed(socket) => Ok(Listener { socket, own: None }),
             Self::Own(path) => Ok(Listener {

@@ -28,6 +28,7 @@ mod listen;
 mod metrics;
 mod origin;
 mod peer;
+mod prepared;
 mod privileges;
 mod quotas;
 mod refuse;
@@ -39,32 +40,31 @@ mod watchdog;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use nix::unistd::User;
 use sd_notify::NotifyState;
 use tokio::runtime::{self, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::Config;
 use crate::issue::Issuer;
 use crate::journal;
 use crate::keys::Algorithm;
 use crate::report::{Problem, Problems};
-use crate::state::{self, StateDir};
+use crate::state::StateDir;
 use attendants::Attendants;
 use blocks::Keeper;
 use directory::Directory;
 use engine::Engine;
-use front::{Fronts, Listener};
+use front::Fronts;
 use http::HttpDoor;
-use keyring::Keys;
 use ledger::Ledger;
+use listen::Doors;
 use metrics::Metrics;
 use origin::Lookout;
+use prepared::Prepared;
 use quotas::Quotas;
 use signers::Signers;
 
@@ -262,132 +262,8 @@ fn run(arguments: &Arguments) -> Result<(), Problems> {
     let state = state.open()?;
     engine.extend_horizon(&state, unix_now())?;
     let doors = Doors::open(sources)?;
-    privileges::drop_for_good(successor.as_ref()).inspect_err(|_| remove(&doors.own()))?;
+    privileges::drop_for_good(successor.as_ref()).inspect_err(|_| listen::remove(&doors.own()))?;
     serve_until_told(engine, state, blocks, doors)
-}
-
-/// The sockets that the daemon listens on.
-struct Doors {
-    main: Listener,
-    http: Option<Listener>,
-}
-
-impl Doors {
-    fn open(sources: listen::Sources) -> Result<Self, Problem> {
-        let main = sources.main.open()?;
-        let http = sources.http.map(listen::Source::open).transpose();
-        match http {
-            Ok(http) => Ok(Self { main, http }),
-            Err(problem) => {
-                remove(main.own.as_slice());
-                Err(problem)
-            }
-        }
-    }
-
-    /// The paths of those that are our own.
-    fn own(&self) -> Vec<PathBuf> {
-        let all = [Some(&self.main), self.http.as_ref()];
-        let own = all.into_iter().flatten().filter_map(|l| l.own.clone());
-        own.collect()
-    }
-}
-
-/// Takes sockets of our own away. Best effort: once root's power is dropped the
-/// directory isn't ours. The next start replaces a socket that nobody listens on.
-fn remove(own: &[PathBuf]) {
-    for path in own {
-        let _ = std::fs::remove_file(path);
-    }
-}
-
-/// All that has to be right before anything listens.
-struct Prepared {
-    config: Config,
-    keys: Keys,
-    /// What is to be told of the keys, though nothing is wrong with them.
-    notes: Vec<String>,
-    successor: Option<User>,
-    sources: listen::Sources,
-    state: state::Found,
-    blocks: Keeper,
-}
-
-impl Prepared {
-    /// Reads and looks at everything, and tells all that is wrong at once. What
-    /// depends on a value that is wrong itself isn't looked at.
-    fn by(configuration: &Path) -> Result<Self, Problems> {
-        const KEYS: [&str; 12] = [
-            "signing",
-            "signing.key",
-            "signing.algorithm",
-            "signing.kid",
-            "signing.other.key",
-            "signing.other.algorithm",
-            "signing.other.kid",
-            "verify",
-            "verify.jwks",
-            "verify.key",
-            "verify.algorithm",
-            "verify.kid",
-        ];
-        let draft = engine::draft_configuration(configuration)?;
-        let (mut more, mut notes) = (Vec::new(), Vec::new());
-        let accounts = draft.are_sound(&["slurm_user", "slurm_uid"]);
-        let found = draft.as_far_as_read().map(|config| {
-            let keys = (accounts && draft.are_sound(&KEYS)).then(|| {
-                let read = Keys::read(config, None, &mut notes);
-                read.map_err(|mut problems| more.append(&mut problems.0))
-                    .ok()
-            });
-            let user = accounts && draft.are_sound(&["user"]);
-            let successor = user.then(|| keep(privileges::successor(config), &mut more));
-            let successor = successor.flatten();
-            let sockets = draft.are_sound(&["socket", "http", "http.socket"]);
-            let sources = sockets.then(|| keep(listen::Sources::find(config), &mut more));
-            let whose = successor
-                .as_ref()
-                .filter(|_| draft.are_sound(&["state_dir"]));
-            let state = whose.map(|user| keep(find_state(config, user.as_ref()), &mut more));
-            let state = state.flatten();
-            let blocks = state.as_ref().and_then(|s| keep(Keeper::of(s), &mut more));
-            Some((
-                keys.flatten()?,
-                successor?,
-                sources.flatten()?,
-                state?,
-                blocks?,
-            ))
-        });
-        match (draft.finish(), found.flatten()) {
-            (Ok(config), Some((keys, successor, sources, state, blocks))) => Ok(Self {
-                config,
-                keys,
-                notes,
-                successor,
-                sources,
-                state,
-                blocks,
-            }),
-            (Ok(_), _) => Err(Problems(more)),
-            (Err(mut problems), _) => {
-                problems.0.append(&mut more);
-                Err(problems)
-            }
-        }
-    }
-}
-
-fn find_state(config: &Config, successor: Option<&User>) -> Result<state::Found, Problem> {
-    StateDir::find(
-        &config.state_dir,
-        successor.map(|user| (user.uid, user.gid)),
-    )
-}
-
-/// What was found, or else its problem among the others.
-fn keep<T>(found: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T> {
-    found.map_err(|problem| problems.push(problem)).ok()
 }
 
 fn serve_until_told(
@@ -448,7 +324,7 @@ fn serve_until_told(
     announce(&daemon);
     runtime.block_on(daemon.reload_until_stopped(signals));
     notify(&[NotifyState::Stopping]);
-    remove(&own);
+    listen::remove(&own);
     daemon.fronts.stop();
     if let Some(http) = &daemon.http {
         http.stop();

@@ -34,7 +34,7 @@ pub fn response(answer: &Answer<'_>) -> Response<Body> {
     match answer {
         Answer::Token(issued) => {
             // Room for all of it: no copy of the token stays behind.
-            let room = 256 + issued.token.len() + 2 * issued.user.len();
+            let room = 256 + issued.token.len() + 2 * issued.user.len() + issued.kid.len();
             let mut response = json(StatusCode::OK, issued, room);
             insert_token(response.headers_mut(), USER_TOKEN, &issued.token);
             response

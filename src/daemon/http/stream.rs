@@ -17,9 +17,9 @@ use crate::config::Limits;
 
 /// How much is read at once.
 const READ: usize = 4096;
-/// How hyper begins its own answer to a head that it can't read. Ours say in
-/// their head that nobody may store them.
-const REFUSAL: &[u8] = b"HTTP/1.1 4";
+/// How hyper begins its own answer to a head that it can't read, by the version
+/// of the request before. Ours say in their head that nobody may store them.
+const REFUSALS: [&[u8]; 2] = [b"HTTP/1.1 4", b"HTTP/1.0 4"];
 const OURS: &[u8] = b"cache-control";
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
@@ -224,8 +224,8 @@ fn refusal_at_end(bytes: &[u8]) -> usize {
     if !bytes.ends_with(END_OF_HEAD) {
         return 0;
     }
-    let mut heads = bytes.windows(REFUSAL.len());
-    let Some(start) = heads.rposition(|at| at == REFUSAL) else {
+    let mut heads = bytes.windows(REFUSALS[0].len());
+    let Some(start) = heads.rposition(|at| REFUSALS.contains(&at)) else {
         return 0;
     };
     let head = &bytes[start..];
@@ -246,6 +246,8 @@ mod tests {
     fn hypers_own_refusal_is_found_alone_and_after_an_answer_of_ours() {
         let ours = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-length: 2\r\n\r\n{}";
         assert_eq!(refusal_at_end(THEIRS.as_bytes()), THEIRS.len());
+        let of_old = THEIRS.replace("1.1", "1.0");
+        assert_eq!(refusal_at_end(of_old.as_bytes()), of_old.len());
         let both = format!("{ours}{THEIRS}");
         assert_eq!(refusal_at_end(both.as_bytes()), THEIRS.len());
         assert_eq!(refusal_at_end(ours.as_bytes()), 0);

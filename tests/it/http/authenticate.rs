@@ -237,3 +237,23 @@ fn root_and_slurm_user_get_no_token_here_though_they_may_have_one() {
         assert_eq!(refresh.refusal(), refused);
     }
 }
+
+#[test]
+fn a_reload_makes_an_account_a_proxy_and_tells_what_needs_a_restart() {
+    const NAME: &str = "http-reload";
+    let daemon = daemon(NAME, "", "");
+    get(NAME, BOB.uid, "POST /authenticate").token();
+    let key = "/etc/slurm/token-keys/http-http-reload.key";
+    let tables = opened(NAME, "proxies = [\"bob\"]", "");
+    let tables = tables.replace("http.sock", "elsewhere.sock");
+    Daemon::configure(NAME, "HS256", std::path::Path::new(key), "", &tables);
+    daemon.signal(nix::sys::signal::Signal::SIGHUP);
+    until("the reload", || {
+        daemon.journal().matches("ready: ").count() > 1
+    });
+    let refused = get(NAME, BOB.uid, "POST /authenticate");
+    assert_eq!(refused.refusal(), (403, "not_allowed".into()));
+    get(NAME, ALICE.uid, "POST /authenticate").token();
+    let told = daemon.journal();
+    assert!(told.contains("http.socket: the new value comes into force at a restart"));
+}

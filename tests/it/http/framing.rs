@@ -55,6 +55,19 @@ fn what_is_no_request_is_told_so_in_json() {
 }
 
 #[test]
+fn what_follows_a_request_of_http_1_0_and_is_none_is_told_so_once() {
+    const NAME: &str = "http-old-garbage";
+    let _daemon = daemon(NAME, "");
+    let mut old = Guest::of(NAME, ALICE.uid);
+    old.say("GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    assert_eq!(old.hear().unwrap().status, 200);
+    old.say("hello\r\n\r\n");
+    let refused = old.hear().expect("an answer");
+    assert_eq!(refused.refusal(), (400, "malformed_request".into()));
+    assert!(old.hear().is_none());
+}
+
+#[test]
 fn a_request_whose_end_could_be_seen_in_two_places_is_refused_and_the_last() {
     const NAME: &str = "http-smuggled";
     let _daemon = daemon(NAME, "");
@@ -93,6 +106,8 @@ fn a_request_has_one_host_and_an_old_one_may_have_none() {
         );
     }
     let mut old = Guest::of(NAME, ALICE.uid);
+    old.say("GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    assert_eq!(old.hear().unwrap().status, 200);
     old.say("GET /healthz HTTP/1.0\r\n\r\n");
     assert_eq!(old.hear().unwrap().status, 200);
     assert!(old.hear().is_none());
