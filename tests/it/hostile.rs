@@ -418,6 +418,23 @@ fn descriptors_that_a_peer_sends_are_not_kept() {
     assert!(count() <= before + 1, "{} and {before} before", count());
 }
 
+/// A program with more rights may be made to write to it, as its standard
+/// output; here root does.
+#[test]
+fn a_connection_speaks_for_who_made_it_whoever_writes_to_it() {
+    let mut alices = DAEMON.peer(ALICE.uid);
+    for op in [
+        "status",
+        "sessions\",\"user\":\"bob",
+        "unblock\",\"user\":\"alice",
+    ] {
+        alices.say(format!("{{\"v\":1,\"op\":\"{op}\"}}\n"));
+        assert_eq!(alices.hear_code().as_deref(), Some("not_allowed"), "{op}");
+    }
+    alices.say(ISSUE);
+    assert_eq!(alices.hear().unwrap()["ok"]["user"], "alice");
+}
+
 /// The same bytes at each run: what fails can be run again.
 struct Dice(u64);
 

@@ -216,6 +216,32 @@ fn whoever_makes_a_user_namespace_stays_who_they_are() {
 }
 
 #[test]
+fn accounts_and_pids_of_somebodys_own_namespaces_count_for_nothing() {
+    // There bob's name and root's uid are alice's, and her pid is 1.
+    let script = "sed -e 's/^alice:/bob:/' -e 's/^root:/alice:/' /etc/passwd >/tmp/own-passwd && \
+                  mount --bind /tmp/own-passwd /etc/passwd && exec \"$@\"";
+    let runner = [
+        "setpriv",
+        "--reuid",
+        "2001",
+        "--regid",
+        "2001",
+        "--clear-groups",
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "--pid",
+        "--fork",
+        "sh",
+        "-c",
+        script,
+        "sh",
+    ];
+    assert_eq!(sun(&asked_through(&SITE, &runner)), "alice");
+}
+
+#[test]
 fn whom_the_daemon_cannot_tell_apart_it_serves_none() {
     // In a user namespace the kernel shows whoever has no uid there as 65534.
     let script = "unshare --user sleep 60 & pid=$!; \

@@ -171,6 +171,36 @@ fn a_flood_of_refusals_is_recorded_in_few_lines_that_stand_for_all() {
     assert!(records(&daemon).len() < 100, "{:?}", records(&daemon));
 }
 
+/// What one person with a range in /etc/subuid can do: each request comes from
+/// another uid.
+#[test]
+fn the_uids_of_a_user_namespace_share_one_rate_and_leave_few_records() {
+    const UIDS: u32 = 300;
+    let daemon = daemon("subuids", "");
+    let verify = r#"{"v":1,"op":"verify","token":"x"}"#;
+    let mut refused = 0;
+    for uid in 100_000..100_000 + UIDS {
+        let mut peer = daemon.peer(uid);
+        peer.say(format!("{ISSUE}\n{verify}\n"));
+        assert_eq!(peer.hear_code().as_deref(), Some("unknown_user"));
+        refused += u32::from(peer.hear_code().as_deref() == Some("rate_limited"));
+    }
+    assert!(refused > UIDS / 2, "only {refused} were above the rate");
+    // A user's rate is none of theirs.
+    let answer = daemon.ask_as(ALICE.uid, verify);
+    assert_eq!(code(&answer), "token_invalid", "{answer}");
+    assert_eq!(code(&daemon.ask_as(ALICE.uid, ISSUE)), "ok");
+    until("all refusals to be recorded", || {
+        ["unknown_user", "rate_limited", "token_invalid"]
+            .map(|code| refusals_recorded(&daemon, code))
+            .iter()
+            .sum::<u32>()
+            == 2 * UIDS + 1
+    });
+    let lines = records(&daemon).len();
+    assert!(lines < 150, "{lines}");
+}
+
 #[test]
 fn a_flood_of_refusals_is_recorded_even_if_the_daemon_ends() {
     let mut daemon = daemon("flood-end", "tokens_per_minute = 1\nburst = 1");

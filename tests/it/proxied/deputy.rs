@@ -120,7 +120,9 @@ fn the_examples_hand_no_request_for_a_token_on() {
 
 #[test]
 fn a_proxy_that_hands_everything_on_gets_no_token_whoever_it_runs_as() {
-    let known = daemon("deputy-known", "", "proxies = [\"www-data\"]");
+    // Nothing but its being a proxy stands between www-data and a token.
+    let tables = "proxies = [\"www-data\"]\n[policy]\nmin_uid = 0";
+    let known = daemon("deputy-known", "", tables);
     // Not known as a proxy, and with all the rights that there are.
     let unknown = daemon(
         "deputy-unknown",
