@@ -127,6 +127,9 @@ fn the_sockets_that_a_daemon_cannot_serve_by_are_told() {
         let at = |n: usize| Daemon::socket_of(name).with_file_name(format!("{n}.sock"));
         let sockets: Vec<_> = (0..).map(at).zip(&names).map(|(p, n)| (*n, p)).collect();
         let mut passed = Passed::start(name, "", &sockets);
+        until("the daemon to end", || {
+            passed.child.try_wait().unwrap().is_some()
+        });
         assert_eq!(passed.child.wait().unwrap().code(), Some(1));
         let told = passed.journal();
         assert!(told.contains(says), "{told}");
