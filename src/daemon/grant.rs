@@ -139,15 +139,9 @@ impl Daemon {
             return self.refuse(exchange, Some(&facts.caller), &refusal);
         }
         let sought = exchange.sought(Who::Name(name));
-        if let Some(target) = self.directory.remembered(&sought, Instant::now()) {
-            return self.decide(exchange, facts, Some(target));
-        }
-        self.later(exchange, async move |daemon, exchange| {
-            let limits = exchange.engine.config.limits.clone();
-            match daemon.directory.account(sought, &limits).await {
-                Ok(target) => daemon.decide(exchange, facts, Some(target)),
-                Err(why) => daemon.refuse(exchange, Some(&facts.caller), &no_directory(why)),
-            }
+        self.find(exchange, sought, |daemon, exchange, target| match target {
+            Ok(target) => daemon.decide(exchange, facts, Some(target)),
+            Err(why) => daemon.refuse(exchange, Some(&facts.caller), &no_directory(why)),
         })
     }
 

@@ -13,7 +13,7 @@ use crate::audit::{Event, Outcome};
 use crate::caller::Door;
 use crate::daemon::Daemon;
 use crate::daemon::connection::{Connection, Fill, Hears};
-use crate::daemon::directory::{Found, Sought, Who};
+use crate::daemon::directory::{Found, Sought, Unavailable, Who};
 use crate::daemon::engine::Engine;
 use crate::daemon::front::{shutting_down, unfinished};
 use crate::daemon::inbox::Line;
@@ -129,32 +129,63 @@ impl Daemon {
             {
                 self.administer_as_root(exchange)
             }
-            _ => self.learn(exchange, now),
+            _ => self.learn(exchange, now, |daemon, exchange, learned| match learned {
+                Ok((caller, names)) => daemon.hear(exchange, caller, names),
+                Err(why) => daemon.refuse(exchange, None, &no_directory(why)),
+            }),
         }
     }
 
-    /// Learns who asks and what the policy's names mean: from memory, or by
-    /// looking them up meanwhile.
-    fn learn(self: &Arc<Self>, exchange: Exchange, now: Instant) -> Next {
+    /// Learns who asks and what the policy's names mean, and goes on: from
+    /// memory, or by looking them up meanwhile.
+    pub(super) fn learn<F>(self: &Arc<Self>, exchange: Exchange, now: Instant, then: F) -> Next
+    where
+        F: FnOnce(&Arc<Self>, Exchange, Result<(Found, Arc<Names>), Unavailable>) -> Next
+            + Send
+            + 'static,
+    {
         let sought = exchange.sought(Who::Uid(exchange.peer.caller().uid));
         let caller = self.directory.remembered(&sought, now);
         let names = self
             .directory
             .remembered_names(exchange.engine.generation, now);
         if let (Some(caller), Some(names)) = (caller, names) {
-            return self.hear(exchange, caller, names);
+            return then(self, exchange, Ok((caller, names)));
         }
         self.later(exchange, async move |daemon, exchange| {
             let engine = Arc::clone(&exchange.engine);
-            let (policy, limits) = (&engine.config.policy, &engine.config.limits);
-            let (caller, names) = tokio::join!(
-                daemon.directory.account(sought, limits),
-                daemon.directory.names(engine.generation, policy, limits),
-            );
-            match (caller, names) {
-                (Ok(caller), Ok(names)) => daemon.hear(exchange, caller, names),
-                (Err(why), _) | (_, Err(why)) => daemon.refuse(exchange, None, &no_directory(why)),
-            }
+            let (caller, names) = daemon.look_up(&engine, sought).await;
+            let learned = caller.and_then(|caller| Ok((caller, names?)));
+            then(&daemon, exchange, learned)
+        })
+    }
+
+    /// What the account service says of who asks, and of the policy's names.
+    pub(super) async fn look_up(
+        &self,
+        engine: &Engine,
+        caller: Sought,
+    ) -> (Result<Found, Unavailable>, Result<Arc<Names>, Unavailable>) {
+        let (policy, limits) = (&engine.config.policy, &engine.config.limits);
+        tokio::join!(
+            self.directory.account(caller, limits),
+            self.directory.names(engine.generation, policy, limits),
+        )
+    }
+
+    /// Finds an account, and goes on: from memory, or by looking it up meanwhile.
+    pub(super) fn find<F>(self: &Arc<Self>, exchange: Exchange, sought: Sought, then: F) -> Next
+    where
+        F: FnOnce(&Arc<Self>, Exchange, Result<Found, Unavailable>) -> Next + Send + 'static,
+    {
+        if let Some(found) = self.directory.remembered(&sought, Instant::now()) {
+            return then(self, exchange, Ok(found));
+        }
+        self.later(exchange, async move |daemon, exchange| {
+            let engine = Arc::clone(&exchange.engine);
+            let limits = &engine.config.limits;
+            let found = daemon.directory.account(sought, limits).await;
+            then(&daemon, exchange, found)
         })
     }
 

@@ -28,11 +28,7 @@ impl Daemon {
         }
         self.later(exchange, async move |daemon, exchange| {
             let engine = Arc::clone(&exchange.engine);
-            let (policy, limits) = (&engine.config.policy, &engine.config.limits);
-            let (caller, names) = tokio::join!(
-                daemon.directory.account(sought, limits),
-                daemon.directory.names(engine.generation, policy, limits),
-            );
+            let (caller, names) = daemon.look_up(&engine, sought).await;
             // Who can't be found pays as one of those without an account, and
             // names without meaning leave those that the token itself says.
             let has_account = matches!(caller, Ok(Some(_)));

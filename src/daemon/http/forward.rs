@@ -49,16 +49,14 @@ impl Daemon {
         payer: Payer,
     ) -> Next {
         let sought = Sought::with_roles(verified.user.clone());
-        if let Some(found) = self.directory.remembered(&sought, Instant::now()) {
-            return self.judge_groups(exchange, verified, &found, payer);
-        }
-        self.later(exchange, async move |daemon, exchange| {
-            let limits = exchange.engine.config.limits.clone();
-            match daemon.directory.account(sought, &limits).await {
+        self.find(
+            exchange,
+            sought,
+            move |daemon, exchange, found| match found {
                 Ok(found) => daemon.judge_groups(exchange, verified, &found, payer),
                 Err(why) => daemon.refuse_noted(exchange, None, payer, &no_directory(why)),
-            }
-        })
+            },
+        )
     }
 
     fn judge_groups(
@@ -95,27 +93,14 @@ impl Daemon {
 
     /// Learns who the proxy is.
     fn learn_for_renewal(self: &Arc<Self>, exchange: Exchange, verified: Verified) -> Next {
-        let now = Instant::now();
-        let sought = exchange.sought(Who::Uid(exchange.peer.caller().uid));
-        let caller = self.directory.remembered(&sought, now);
-        let names = self
-            .directory
-            .remembered_names(exchange.engine.generation, now);
-        if let (Some(caller), Some(names)) = (caller, names) {
-            return self.learn_whom(exchange, verified, caller, names);
-        }
-        self.later(exchange, async move |daemon, exchange| {
-            let engine = Arc::clone(&exchange.engine);
-            let (policy, limits) = (&engine.config.policy, &engine.config.limits);
-            let (caller, names) = tokio::join!(
-                daemon.directory.account(sought, limits),
-                daemon.directory.names(engine.generation, policy, limits),
-            );
-            match (caller, names) {
-                (Ok(caller), Ok(names)) => daemon.learn_whom(exchange, verified, caller, names),
-                _ => daemon.answer(exchange.peer, Answer::Verified(&verified)),
-            }
-        })
+        self.learn(
+            exchange,
+            Instant::now(),
+            |daemon, exchange, learned| match learned {
+                Ok((caller, names)) => daemon.learn_whom(exchange, verified, caller, names),
+                Err(_) => daemon.answer(exchange.peer, Answer::Verified(&verified)),
+            },
+        )
     }
 
     /// Learns who the user is, for a proxy that may ask for others here.
@@ -132,12 +117,7 @@ impl Daemon {
             return self.answer(exchange.peer, Answer::Verified(&verified));
         };
         let sought = exchange.sought(Who::Name(verified.user.clone()));
-        if let Some(target) = self.directory.remembered(&sought, Instant::now()) {
-            return self.renew_early(exchange, verified, caller, names, &target);
-        }
-        self.later(exchange, async move |daemon, exchange| {
-            let limits = exchange.engine.config.limits.clone();
-            let target = daemon.directory.account(sought, &limits).await;
+        self.find(exchange, sought, |daemon, exchange, target| {
             let target = target.unwrap_or_default();
             daemon.renew_early(exchange, verified, caller, names, &target)
         })
