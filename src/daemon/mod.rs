@@ -237,11 +237,7 @@ fn run(arguments: &Arguments) -> Result<(), Problems> {
         state,
         blocks,
     } = Prepared::by(&arguments.configuration)?;
-    let of_http = sources
-        .http
-        .as_ref()
-        .map_or(0, |_| config.http.room.connections);
-    let note = privileges::make_room(&mut config.limits.room.connections, of_http);
+    let note = privileges::make_room(&mut config, sources.http.is_some());
     let engine = Engine::new(config, keys);
     for note in notes {
         tell(format_args!("{note}"));
@@ -376,14 +372,9 @@ impl Daemon {
         let reloaded = tokio::task::spawn_blocking(move || engine.reload(&state)).await;
         match reloaded {
             Ok(Ok((mut engine, mut notes))) => {
-                let config = &mut engine.config;
-                let of_http = self
-                    .http
-                    .as_ref()
-                    .map_or(0, |_| config.http.room.connections);
                 notes.extend(privileges::make_room(
-                    &mut config.limits.room.connections,
-                    of_http,
+                    &mut engine.config,
+                    self.http.is_some(),
                 ));
                 for note in notes {
                     say(format_args!("{note}"));

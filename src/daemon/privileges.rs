@@ -76,9 +76,16 @@ pub fn drop_for_good(successor: Option<&User>) -> Result<(), Problem> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(|e| failed("core files can't be forbidden", e))
 }
 
-/// Raises the limit on descriptors so that `connections` fit, beside so many
-/// others; lowers them to what does fit, and then says so.
-pub fn make_room(connections: &mut usize, others: usize) -> Option<String> {
+/// Raises the limit on descriptors so that the main socket's connections fit,
+/// and those of the HTTP door if it's open; lowers the main socket's to what
+/// does fit, and then says so.
+pub fn make_room(config: &mut Config, has_http: bool) -> Option<String> {
+    let connections = &mut config.limits.room.connections;
+    let others = if has_http {
+        config.http.room.connections
+    } else {
+        0
+    };
     let fit = descriptors_for(connections.saturating_add(others));
     let fit = fit.saturating_sub(others).clamp(1, *connections);
     let wanted = std::mem::replace(connections, fit);
