@@ -195,20 +195,22 @@ fn asked_through(daemon: &Daemon, runner: &[&str]) -> Value {
     serde_json::from_str(&stdout(socat.wait_with_output().unwrap())).unwrap()
 }
 
+/// alice, in a user namespace of her own.
+const ALICE_ALONE: [&str; 8] = [
+    "setpriv",
+    "--reuid",
+    "2001",
+    "--regid",
+    "2001",
+    "--clear-groups",
+    "unshare",
+    "--user",
+];
+
 #[test]
 fn whoever_makes_a_user_namespace_stays_who_they_are() {
-    let alice = [
-        "setpriv",
-        "--reuid",
-        "2001",
-        "--regid",
-        "2001",
-        "--clear-groups",
-        "unshare",
-        "--user",
-    ];
-    let unmapped = asked_through(&SITE, &alice);
-    let root = asked_through(&SITE, &[&alice[..], &["--map-root-user"]].concat());
+    let unmapped = asked_through(&SITE, &ALICE_ALONE);
+    let root = asked_through(&SITE, &[&ALICE_ALONE[..], &["--map-root-user"]].concat());
     assert_eq!(
         (sun(&unmapped), sun(&root)),
         ("alice".into(), "alice".into())
@@ -220,15 +222,7 @@ fn accounts_and_pids_of_somebodys_own_namespaces_count_for_nothing() {
     // There bob's name and root's uid are alice's, and her pid is 1.
     let script = "sed -e 's/^alice:/bob:/' -e 's/^root:/alice:/' /etc/passwd >/tmp/own-passwd && \
                   mount --bind /tmp/own-passwd /etc/passwd && exec \"$@\"";
-    let runner = [
-        "setpriv",
-        "--reuid",
-        "2001",
-        "--regid",
-        "2001",
-        "--clear-groups",
-        "unshare",
-        "--user",
+    let own = [
         "--map-root-user",
         "--mount",
         "--pid",
@@ -238,6 +232,7 @@ fn accounts_and_pids_of_somebodys_own_namespaces_count_for_nothing() {
         script,
         "sh",
     ];
+    let runner = [&ALICE_ALONE[..], &own].concat();
     assert_eq!(sun(&asked_through(&SITE, &runner)), "alice");
 }
 

@@ -328,6 +328,13 @@ impl Drop for Daemon {
     }
 }
 
+/// Tells a server to stop, and waits until it has.
+pub fn stop(child: &mut Child) {
+    let pid = Pid::from_raw(child.id().try_into().unwrap());
+    let _ = kill(pid, Signal::SIGTERM);
+    let _ = child.wait();
+}
+
 /// A new key; slurmctld, too, reads one for HS256.
 pub fn generate_key(algorithm: &str, file: &str) -> PathBuf {
     LazyLock::force(&NODE);

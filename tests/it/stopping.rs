@@ -34,7 +34,8 @@ fn daemon(name: &str, limits: &str) -> Daemon {
     Daemon::run(name)
 }
 
-fn assert_stops(mut daemon: Daemon) {
+/// The daemon ends well, with nothing unfinished.
+pub fn assert_stops(mut daemon: Daemon) {
     assert!(daemon.wait().success(), "{}", daemon.journal());
     assert!(
         !daemon.journal().contains(UNFINISHED),

@@ -6,11 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
 use super::{Guest, door_of, get};
-use crate::node::{ALICE, Daemon, generate_key, install, until};
+use crate::node::{ALICE, Daemon, generate_key, install, stop, until};
 use crate::peer::{Peer, code};
 
 const ISSUE: &str = "{\"v\":1,\"op\":\"issue\"}\n";
@@ -59,9 +56,7 @@ impl Passed {
 
 impl Drop for Passed {
     fn drop(&mut self) {
-        let pid = Pid::from_raw(self.child.id().try_into().unwrap());
-        let _ = kill(pid, Signal::SIGTERM);
-        let _ = self.child.wait();
+        stop(&mut self.child);
     }
 }
 

@@ -4,25 +4,15 @@ use nix::sys::signal::Signal;
 
 use super::{Guest, opened};
 use crate::node::{ALICE, Daemon, generate_key};
+use crate::stopping::assert_stops;
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
 const ISSUE: &str = "POST /authenticate HTTP/1.1\r\nHost: a\r\n\r\n";
-/// What the daemon says when the time for its stop is over.
-const UNFINISHED: &str = "unfinished";
 
 fn daemon(name: &str, limits: &str) -> Daemon {
     let key = generate_key("RS256", &format!("{name}.pem"));
     let tables = format!("[limits]\n{limits}\n{}", opened(name, "", ""));
     Daemon::with(name, "RS256", &key, "", &tables)
-}
-
-fn assert_stops(mut daemon: Daemon) {
-    assert!(daemon.wait().success(), "{}", daemon.journal());
-    assert!(
-        !daemon.journal().contains(UNFINISHED),
-        "{}",
-        daemon.journal()
-    );
 }
 
 /// The daemon is stopped while they connect, so that all of them wait for it

@@ -6,13 +6,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
 use super::client::ask;
 use super::nginx::written;
 use super::{DAEMON, bearer, door, role, slurm, token};
-use crate::node::{ALICE, until};
+use crate::node::{ALICE, stop, until};
 use crate::slurm::RS256;
 
 const EXAMPLE: &str = include_str!("../../../etc/Caddyfile");
@@ -76,9 +73,7 @@ impl Caddy {
 
 impl Drop for Caddy {
     fn drop(&mut self) {
-        let pid = Pid::from_raw(self.child.id().try_into().unwrap());
-        let _ = kill(pid, Signal::SIGTERM);
-        let _ = self.child.wait();
+        stop(&mut self.child);
     }
 }
 

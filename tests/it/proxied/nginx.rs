@@ -5,10 +5,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-use crate::node::until;
+use crate::node::{stop, until};
 use crate::slurm::RS256;
 
 const EXAMPLE: &str = include_str!("../../../etc/nginx-slurmrestd.conf");
@@ -95,9 +92,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        let pid = Pid::from_raw(self.child.id().try_into().unwrap());
-        let _ = kill(pid, Signal::SIGTERM);
-        let _ = self.child.wait();
+        stop(&mut self.child);
     }
 }
 
