@@ -40,9 +40,9 @@ pub struct Connection {
     pub deadline: Option<Instant>,
     /// Where it waits: the front, and its key there.
     pub home: Option<(usize, u64)>,
-    /// Accepted and not waited for yet: most callers have one request, which
-    /// is there already, and then nothing more.
-    pub fresh: bool,
+    /// It's read once before anybody waits for it: most callers' request is
+    /// there already when they are accepted, and then nothing more.
+    pub untried: bool,
     /// Has the peer had an answer.
     pub answered: bool,
     /// What we still hear of the peer.
@@ -87,7 +87,7 @@ impl Connection {
             begun: None,
             deadline: None,
             home: None,
-            fresh: true,
+            untried: true,
             answered: false,
             hears: Hears::Everything,
         }

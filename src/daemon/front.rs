@@ -146,7 +146,7 @@ impl Fronts {
     fn park_at(&self, index: usize, daemon: &Arc<Daemon>, mut connection: Connection) {
         let engine = daemon.engine();
         let limits = &engine.config.limits;
-        connection.fresh = false;
+        connection.untried = false;
         connection.rest();
         let home = connection.home;
         let front = &self.all[index];

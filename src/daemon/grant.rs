@@ -189,9 +189,8 @@ impl Daemon {
                 self.hand_on(exchange, move |exchange| {
                     let signers = Arc::clone(&daemon.signers);
                     signers.submit(uid, move || {
-                        if let Some(next) = daemon.finish(exchange, facts, grant) {
-                            daemon.advance(next);
-                        }
+                        let next = daemon.finish(exchange, facts, grant);
+                        daemon.work_off_signed(next)
                     });
                 })
             }

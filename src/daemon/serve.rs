@@ -20,6 +20,7 @@ use crate::daemon::inbox::Line;
 use crate::daemon::metrics::Kind;
 use crate::daemon::peer::{Answer, Peer};
 use crate::daemon::refuse::{no_account, no_directory};
+use crate::daemon::signers::Afterwards;
 use crate::policy::{Bounds, Names};
 use crate::wire::{self, Code, Pong, Refusal, Request, Standing};
 
@@ -55,8 +56,8 @@ impl Daemon {
                     self.end(connection, &too_long());
                     return None;
                 }
-                Line::Incomplete if connection.fresh || connection.hears == Hears::Nothing => {
-                    connection.fresh = false;
+                Line::Incomplete if connection.untried || connection.hears == Hears::Nothing => {
+                    connection.untried = false;
                     match connection.fill() {
                         Ok(Fill::Data) => {}
                         Ok(Fill::End) if connection.is_midway() => {
@@ -75,6 +76,21 @@ impl Daemon {
                 Line::Incomplete => return Some(connection),
             }
         }
+    }
+
+    /// The same on a signer, which has just answered here: what the peer asks
+    /// next it hears afterwards.
+    pub(super) fn work_off_signed(self: &Arc<Self>, next: Next) -> Option<Afterwards> {
+        let mut connection = self.work_off(next?)?;
+        if !connection.is_idle() {
+            self.fronts.park(self, connection);
+            return None;
+        }
+        let daemon = Arc::clone(self);
+        Some(Box::new(move || {
+            connection.untried = true;
+            daemon.advance(connection);
+        }))
     }
 
     /// Tells the peer what was wrong, and ends the connection.

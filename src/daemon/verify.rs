@@ -137,9 +137,8 @@ impl Daemon {
             let signers = Arc::clone(&daemon.signers);
             signers.submit(exchange.peer.caller().uid, move || {
                 let examined = daemon.judge(&exchange, &names);
-                if let Some(next) = then(&daemon, exchange, examined) {
-                    daemon.advance(next);
-                }
+                let next = then(&daemon, exchange, examined);
+                daemon.work_off_signed(next)
             });
         })
     }

@@ -74,6 +74,7 @@ fn round(daemon: &Arc<Daemon>, door: Option<&Path>, until: Instant) -> Result<()
     let engine = daemon.engine();
     daemon.signers.submit(NO_UID, move || {
         let _ = tell.send(engine.keys.main().self_check(unix_now()).is_ok());
+        None
     });
     let (tell, ran) = sync_channel(1);
     daemon.runtime.spawn(async move {
