@@ -10,6 +10,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const CALLS: &str = "openat,write,pwrite64,ftruncate,fchmod,fchmodat,fchown,fchownat,link,linkat,\
                      rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,sendto,sendmsg";
 
+/// Where there is no /proc, a file can't be given its name afterwards: as where
+/// the file system has no files without names.
+pub const WITHOUT_PROC: [&str; 6] = [
+    "unshare",
+    "--mount",
+    "sh",
+    "-ec",
+    "mount -t tmpfs none /proc; exec \"$@\"",
+    "sh",
+];
+
 /// One of these calls: the `number`-th of its kind that a command makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {

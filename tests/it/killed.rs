@@ -16,7 +16,7 @@ use slurm_tokend::keys::Kid;
 use slurm_tokend::state::{LatestExp, StateDir};
 
 use crate::jwt::Jwt;
-use crate::kill::Change;
+use crate::kill::{Change, WITHOUT_PROC};
 use crate::node::{Daemon, generate_key, stdout};
 
 /// Commands that make or replace a file; the last of each is made.
@@ -27,17 +27,6 @@ const COMMANDS: [&str; 6] = [
     "jwks build --kid-from-name keys/a.pem keys/b.pem --out set.json",
     "jwks build --kid-from-name keys/b.pem --out jwks.d/b.json",
     "jwks merge jwks.d --out set.json",
-];
-
-/// Where there is no /proc, a file can't be given its name afterwards: as where
-/// the file system has no files without names.
-const WITHOUT_PROC: [&str; 6] = [
-    "unshare",
-    "--mount",
-    "sh",
-    "-ec",
-    "mount -t tmpfs none /proc; exec \"$@\"",
-    "sh",
 ];
 
 /// A directory with two keys, of which `a` is in use: the set has it.

@@ -1,5 +1,5 @@
-//! Each verb is killed at each of its system calls that change something, and
-//! then run again.
+//! Each verb is killed at each of its system calls that change something, or
+//! finds the disk full, and is then run again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
 
 use super::{Named, Node, told};
-use crate::kill::Change;
+use crate::kill::{Change, WITHOUT_PROC};
 use crate::node::{Daemon, stdout};
 
 /// A copy of all that a node has, to begin from again and again.
@@ -117,20 +117,22 @@ impl Node {
     }
 }
 
-fn is_killed_everywhere(name: &str, named: Named) {
-    let node = Node::new(name, named);
+fn is_killed_everywhere(node: &Node, named: Named, through: &[&str]) {
     node.done(&["prepare"]);
     let (first, _) = node.kids();
     node.signed(&first, 1000);
     node.activate();
     node.done(&["retire"]);
     for verb in ["prepare", "activate", "retire", "now"] {
-        let words = words(&node, verb);
+        let words = words(node, verb);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let (present, _) = node.kids();
         node.signed(&present, 1000);
-        let before = Copy::of(&node);
-        let run = |strace: &[&str]| node.command(strace, &words).output().unwrap();
+        let before = Copy::of(node);
+        let run = |strace: &[&str]| {
+            let through = [through, strace].concat();
+            node.command(&through, &words).output().unwrap()
+        };
         // Nothing of a secret is published, so nothing of it can be retired.
         if verb == "retire" && matches!(named, Named::Secret) {
             continue;
@@ -153,17 +155,85 @@ fn is_killed_everywhere(name: &str, named: Named) {
 
 #[test]
 fn a_rotation_with_one_file_may_be_killed_anywhere() {
-    is_killed_everywhere("rotating-kill-file", Named::SameFile);
+    let node = Node::new("rotating-kill-file", Named::SameFile);
+    is_killed_everywhere(&node, Named::SameFile, &[]);
 }
 
 #[test]
 fn a_rotation_with_kids_may_be_killed_anywhere() {
-    is_killed_everywhere("rotating-kill-name", Named::OwnName);
+    let node = Node::new("rotating-kill-name", Named::OwnName);
+    is_killed_everywhere(&node, Named::OwnName, &[]);
 }
 
 #[test]
 fn a_hard_cut_may_be_killed_anywhere() {
-    is_killed_everywhere("rotating-kill-secret", Named::Secret);
+    let node = Node::new("rotating-kill-secret", Named::Secret);
+    is_killed_everywhere(&node, Named::Secret, &[]);
+}
+
+#[test]
+fn a_rotation_without_nameless_files_may_be_killed_anywhere() {
+    let node = Node::new("rotating-kill-proc", Named::SameFile);
+    is_killed_everywhere(&node, Named::SameFile, &WITHOUT_PROC);
+}
+
+#[test]
+fn a_rotation_beside_another_key_may_be_killed_anywhere() {
+    let node = Node::with_other("rotating-kill-other", Named::OwnName, "workflow");
+    is_killed_everywhere(&node, Named::OwnName, &[]);
+    assert!(node.files("keys").contains(&"workflow.pem".to_owned()));
+    assert!(node.files("jwks.d").contains(&"workflow.json".to_owned()));
+}
+
+/// Runs a verb with one of the node's directories on a disk that is full, and
+/// then with room: what it said, and whether the full disk kept it from its work.
+fn on_a_full_disk(node: &Node, words: &[&str], full: &str) -> (String, bool) {
+    let Copy { places } = Copy::of(node);
+    let [(_, directory), (_, state), (_, configuration)] = &places;
+    let (copy, _) = places.iter().find(|(_, place)| place == full).unwrap();
+    let script = format!(
+        "owner=$(stat -c uid=%u,gid=%g,mode=0%a {full}); \
+         mount -t tmpfs -o size=256k,$owner none {full}; cp -a {copy}/. {full}; \
+         all() {{ find {directory} {state} {configuration} -type f ! -name fill \
+         -exec sha256sum {{}} + | sort; }}; all >/dev/shm/$$; \
+         head -c 1M /dev/zero >{full}/fill 2>/dev/null || :; \
+         if \"$@\"; then echo done; else lost=$(all | comm -23 /dev/shm/$$ -); \
+         [ -z \"$lost\" ] || {{ echo \"changed: $lost\" >&2; exit 1; }}; rm {full}/fill; \"$@\"; fi; \
+         rm /dev/shm/$$"
+    );
+    let through = ["unshare", "--mount", "sh", "-ec", &script, "sh"];
+    let output = node.command(&through, words).output().unwrap();
+    assert!(output.status.success(), "{words:?}: {}", told(&output));
+    let done = String::from_utf8_lossy(&output.stdout).ends_with("done\n");
+    (told(&output), !done)
+}
+
+#[test]
+fn a_full_disk_leaves_what_a_node_has_and_room_lets_the_verb_go_on() {
+    let node = Node::new("rotating-full-disk", Named::SameFile);
+    let state = "/var/lib/slurm-tokend-rotating-full-disk";
+    let directory = node.directory.to_str().unwrap().to_owned();
+    for verb in ["prepare", "activate", "retire", "now"] {
+        let words = words(&node, verb);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        node.signed(&node.kids().0, 1000);
+        let mut refused = 0;
+        for full in [directory.as_str(), state] {
+            let copy = Copy::of(&node);
+            let (told, was_refused) = on_a_full_disk(&node, &words, full);
+            copy.put_back();
+            if was_refused {
+                assert!(
+                    told.contains("check space and quota: df "),
+                    "{verb}: {told}"
+                );
+                refused += 1;
+            }
+        }
+        // To give a key another name, or to drop one, takes no room.
+        assert_eq!(refused > 0, ["prepare", "now"].contains(&verb), "{verb}");
+        node.done(&words);
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::node::{Daemon, stdout};
 
 impl Node {
     /// Makes a key of this kid beside the one that signs, and configures both.
-    fn with_other(name: &str, named: Named, kid: &str) -> Self {
+    pub fn with_other(name: &str, named: Named, kid: &str) -> Self {
         let node = Self::new(name, named);
         let other = node.path(&format!("keys/{kid}.pem"));
         let mut generate = Command::new("slurm-tokenctl");
