@@ -89,6 +89,10 @@ Options:
 
 Signals: SIGHUP takes a changed configuration; SIGTERM and SIGINT finish what
 has begun and end. Exit status: 0 done, 1 failed, 2 wrong usage.
+
+Examples:
+  slurm-tokend --check
+  slurm-tokend --check --config /etc/slurm/slurm-tokend@west.toml
 ";
 
 /// Everything that a request may need.
