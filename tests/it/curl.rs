@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::node::{ALICE, Daemon, HANG, generate_key, stdout, until};
+use crate::node::{ALICE, Daemon, HANG, ended, generate_key, stdout, until};
 use crate::slurm::RS256;
 
 static DAEMON: LazyLock<Daemon> = LazyLock::new(|| {
@@ -465,7 +465,7 @@ fn a_signal_ends_curl_too_and_shows_as_what_ended_it() {
         signal(&child, sent);
         // curl hangs up.
         assert_eq!(connection.read(&mut [0]).unwrap(), 0, "{sent}");
-        assert_eq!(child.wait().unwrap().signal(), Some(sent as i32), "{sent}");
+        assert_eq!(ended(&mut child).signal(), Some(sent as i32), "{sent}");
     }
 }
 

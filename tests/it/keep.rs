@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::jwt::Jwt;
-use crate::node::{ALICE, BOB, Daemon, generate_key, stdout, until};
+use crate::node::{ALICE, BOB, Daemon, ended, generate_key, stdout, until};
 
 static DAEMON: LazyLock<Daemon> = LazyLock::new(|| {
     let key = generate_key("HS256", "keep.key");
@@ -124,7 +124,7 @@ impl Keeper {
     }
 
     fn end(&mut self) -> Option<i32> {
-        self.child.wait().unwrap().code()
+        ended(&mut self.child).code()
     }
 }
 

@@ -264,7 +264,7 @@ impl Daemon {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        self.child.wait().unwrap()
+        ended(&mut self.child)
     }
 
     /// Where the client finds it.
@@ -379,6 +379,16 @@ pub fn until(what: &str, mut reached: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited too long for {what}");
         thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// How a process ended that is about to.
+pub fn ended(child: &mut Child) -> ExitStatus {
+    let mut status = None;
+    until("a process to end", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap()
 }
 
 /// The standard output of a command that must have succeeded.

@@ -59,8 +59,17 @@ fn a_signal_in_the_moment_in_which_the_command_is_started_ends_it_well() {
     let file = directory.join("token");
     crate::node::install();
     // Its second clone is the command; the first is the thread that waits for signals.
-    let status = Command::new("strace")
-        .args(["-qq", "-f", "-u", "alice", "-o", "/dev/null"])
+    let status = Command::new("timeout")
+        .args([
+            "60",
+            "strace",
+            "-qq",
+            "-f",
+            "-u",
+            "alice",
+            "-o",
+            "/dev/null",
+        ])
         .args([
             "-e",
             "trace=clone3",
