@@ -30,7 +30,7 @@ struct Queue {
     turns: VecDeque<u32>,
     jobs: HashMap<u32, VecDeque<Job>>,
     /// How many jobs those are.
-    waiting: usize,
+    length: usize,
     /// So many threads wait for a job.
     idle: usize,
     /// How often the roll was called, and the last call that each thread heard.
@@ -45,14 +45,14 @@ impl Queue {
             self.turns.push_back(uid);
         }
         jobs.push_back(job);
-        self.waiting += 1;
+        self.length += 1;
     }
 
     fn pop(&mut self) -> Option<Job> {
         let uid = self.turns.pop_front()?;
         let jobs = self.jobs.get_mut(&uid)?;
         let job = jobs.pop_front()?;
-        self.waiting -= 1;
+        self.length -= 1;
         if jobs.is_empty() {
             self.jobs.remove(&uid);
         } else {
@@ -108,37 +108,36 @@ impl Signers {
 
     /// Jobs that wait for their turn.
     pub fn waiting(&self) -> usize {
-        self.queue().waiting
+        self.queue().length
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does the next job, and what the one before it left.
+    /// Does the next job, and what the one before it left: after the job while
+    /// all threads are busy, else at once, and that may be all that it does.
     fn work(&self, thread: usize, left: &mut Option<Afterwards>) {
-        let (job, all_are_busy) = self.next(thread, left);
+        let (job, all_are_busy) = self.next(thread, left.is_none());
         if !all_are_busy {
             finish(left.take());
         }
-        let leaves = job();
-        finish(std::mem::replace(left, leaves));
+        if let Some(job) = job {
+            let leaves = job();
+            finish(std::mem::replace(left, leaves));
+        }
     }
 
-    /// The next job, and whether every thread has another one to do after it.
-    /// What is left is done before waiting.
-    fn next(&self, thread: usize, left: &mut Option<Afterwards>) -> (Job, bool) {
+    /// The next job, waited for or not, and whether every thread has another
+    /// one to do after it.
+    fn next(&self, thread: usize, waits: bool) -> (Option<Job>, bool) {
         let mut queue = self.queue();
         loop {
             queue.heard[thread] = queue.roll;
-            if let Some(job) = queue.pop() {
-                return (job, queue.waiting >= queue.heard.len());
-            }
-            if left.is_some() {
-                drop(queue);
-                finish(left.take());
-                queue = self.queue();
-                continue;
+            let job = queue.pop();
+            if job.is_some() || !waits {
+                let all_are_busy = queue.length >= queue.heard.len();
+                return (job, all_are_busy);
             }
             queue.idle += 1;
             queue = self
@@ -230,7 +229,9 @@ mod tests {
                 None
             });
         }));
-        signers.work(0, &mut left);
+        for _ in 0..2 {
+            signers.work(0, &mut left);
+        }
         assert_eq!(told.try_recv(), Ok("heard, and done"));
     }
 }
