@@ -183,17 +183,9 @@ impl Daemon {
     pub(super) fn sign(self: &Arc<Self>, exchange: Exchange, facts: Facts, grant: Grant) -> Next {
         let issuer = exchange.engine.keys.issuer(&grant);
         match issuer.map(|issuer| issuer.key().algorithm()) {
-            Some(Algorithm::Rs256) => {
-                let daemon = Arc::clone(self);
-                let uid = facts.caller.uid;
-                self.hand_on(exchange, move |exchange| {
-                    let signers = Arc::clone(&daemon.signers);
-                    signers.submit(uid, move || {
-                        let next = daemon.finish(exchange, facts, grant);
-                        daemon.work_off_signed(next)
-                    });
-                })
-            }
+            Some(Algorithm::Rs256) => self.in_turn(exchange, |daemon, exchange| {
+                daemon.finish(exchange, facts, grant)
+            }),
             Some(Algorithm::Hs256) | None => self.finish(exchange, facts, grant),
         }
     }

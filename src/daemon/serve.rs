@@ -20,7 +20,6 @@ use crate::daemon::inbox::Line;
 use crate::daemon::metrics::Kind;
 use crate::daemon::peer::{Answer, Peer};
 use crate::daemon::refuse::{no_account, no_directory};
-use crate::daemon::signers::Afterwards;
 use crate::policy::{Bounds, Names};
 use crate::wire::{self, Code, Pong, Refusal, Request, Standing};
 
@@ -76,21 +75,6 @@ impl Daemon {
                 Line::Incomplete => return Some(connection),
             }
         }
-    }
-
-    /// The same on a signer, which has just answered here: what the peer asks
-    /// next it hears afterwards.
-    pub(super) fn work_off_signed(self: &Arc<Self>, next: Next) -> Option<Afterwards> {
-        let mut connection = self.work_off(next?)?;
-        if !connection.is_idle() {
-            self.fronts.park(self, connection);
-            return None;
-        }
-        let daemon = Arc::clone(self);
-        Some(Box::new(move || {
-            connection.untried = true;
-            daemon.advance(connection);
-        }))
     }
 
     /// Tells the peer what was wrong, and ends the connection.
@@ -249,6 +233,26 @@ impl Daemon {
                 if let Some(connection) = work(Arc::clone(&daemon), exchange).await {
                     daemon.advance(connection);
                 }
+            });
+        })
+    }
+
+    /// The same, to the signers, for when it's this user's turn: what takes the
+    /// processor. Whoever is answered there is heard again afterwards.
+    pub(super) fn in_turn<W>(self: &Arc<Self>, exchange: Exchange, work: W) -> Next
+    where
+        W: FnOnce(&Arc<Self>, Exchange) -> Next + Send + 'static,
+    {
+        let daemon = Arc::clone(self);
+        self.hand_on(exchange, move |exchange| {
+            let signers = Arc::clone(&daemon.signers);
+            signers.submit(exchange.peer.caller().uid, move || {
+                let answered = work(&daemon, exchange)?;
+                let mut idle = daemon.work_off(answered)?;
+                Some(Box::new(move || {
+                    idle.untried = true;
+                    daemon.advance(idle);
+                }))
             });
         })
     }

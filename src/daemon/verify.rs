@@ -132,14 +132,9 @@ impl Daemon {
             let examined = self.judge(&exchange, &names);
             return then(self, exchange, examined);
         }
-        let daemon = Arc::clone(self);
-        self.hand_on(exchange, move |exchange| {
-            let signers = Arc::clone(&daemon.signers);
-            signers.submit(exchange.peer.caller().uid, move || {
-                let examined = daemon.judge(&exchange, &names);
-                let next = then(&daemon, exchange, examined);
-                daemon.work_off_signed(next)
-            });
+        self.in_turn(exchange, move |daemon, exchange| {
+            let examined = daemon.judge(&exchange, &names);
+            then(daemon, exchange, examined)
         })
     }
 
