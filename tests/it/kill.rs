@@ -1,4 +1,5 @@
-//! Kills a command at each system call with which it changes a file.
+//! Kills a command at each system call with which it changes a file, or leaves
+//! it no room on its disk.
 
 use std::fs;
 use std::process::Output;
@@ -20,6 +21,14 @@ pub const WITHOUT_PROC: [&str; 6] = [
     "mount -t tmpfs none /proc; exec \"$@\"",
     "sh",
 ];
+
+/// For a shell with mounts of its own: `disk` gives a directory a small disk,
+/// `fill` leaves no room there, and `all` tells every other file by its hash.
+pub const FULL_DISK: &str = "\
+disk() { mount -t tmpfs -o \"size=256k,$(stat -c uid=%u,gid=%g,mode=0%a \"$1\")\" none \"$1\"; }
+fill() { head -c 1M /dev/zero >\"$1/fill\" 2>/dev/null || :; }
+all() { find \"$@\" -type f ! -name fill -exec sha256sum {} + | sort; }
+";
 
 /// One of these calls: the `number`-th of its kind that a command makes.
 #[derive(Clone, Debug, PartialEq, Eq)]

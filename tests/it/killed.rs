@@ -16,7 +16,7 @@ use slurm_tokend::keys::Kid;
 use slurm_tokend::state::{LatestExp, StateDir};
 
 use crate::jwt::Jwt;
-use crate::kill::{Change, WITHOUT_PROC};
+use crate::kill::{Change, FULL_DISK, WITHOUT_PROC};
 use crate::node::{Daemon, generate_key, stdout};
 
 /// Commands that make or replace a file; the last of each is made.
@@ -206,14 +206,13 @@ fn a_full_disk_leaves_everything_as_it_was_and_room_lets_the_command_go_on() {
         let on_disk = |script: &str| {
             let ctl = env!("CARGO_BIN_EXE_slurm-tokenctl");
             let place = disk.to_str().unwrap();
-            let fill = "mount -t tmpfs -o size=256k,mode=0755 none \"$1\"; cp -a keys jwks.d *.json \
-                        \"$1\"; cd \"$1\"; head -c 1M /dev/zero >fill 2>/dev/null || :; ";
+            let full = "disk \"$1\"; cp -a keys jwks.d *.json \"$1\"; cd \"$1\"; fill .; ";
             let mut sh = Command::new("unshare");
             sh.args([
                 "--mount",
                 "sh",
                 "-ec",
-                &format!("{fill}{script}"),
+                &format!("{FULL_DISK}{full}{script}"),
                 "sh",
                 place,
             ])
@@ -221,11 +220,10 @@ fn a_full_disk_leaves_everything_as_it_was_and_room_lets_the_command_go_on() {
             .current_dir(site.0.path());
             sh.output().unwrap()
         };
-        let state = "all() { find . -type f ! -name fill -exec sha256sum {} + | sort; }";
-        let output = on_disk(&format!(
-            "{state}; all >/dev/shm/before.$$; $2 && exit 9; all | cmp - /dev/shm/before.$$; \
-             rm fill /dev/shm/before.$$; $2"
-        ));
+        let output = on_disk(
+            "all . >/dev/shm/before.$$; $2 && exit 9; all . | cmp - /dev/shm/before.$$; \
+             rm fill /dev/shm/before.$$; $2",
+        );
         let words = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{args}: {words}");
         assert!(

@@ -10,7 +10,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
 
 use super::{Named, Node, told};
-use crate::kill::{Change, WITHOUT_PROC};
+use crate::kill::{Change, FULL_DISK, WITHOUT_PROC};
 use crate::node::{Daemon, stdout};
 
 /// A copy of all that a node has, to begin from again and again.
@@ -192,12 +192,9 @@ fn on_a_full_disk(node: &Node, words: &[&str], full: &str) -> (String, bool) {
     let [(_, directory), (_, state), (_, configuration)] = &places;
     let (copy, _) = places.iter().find(|(_, place)| place == full).unwrap();
     let script = format!(
-        "owner=$(stat -c uid=%u,gid=%g,mode=0%a {full}); \
-         mount -t tmpfs -o size=256k,$owner none {full}; cp -a {copy}/. {full}; \
-         all() {{ find {directory} {state} {configuration} -type f ! -name fill \
-         -exec sha256sum {{}} + | sort; }}; all >/dev/shm/$$; \
-         head -c 1M /dev/zero >{full}/fill 2>/dev/null || :; \
-         if \"$@\"; then echo done; else lost=$(all | comm -23 /dev/shm/$$ -); \
+        "{FULL_DISK} disk {full}; cp -a {copy}/. {full}; fill {full}; \
+         has() {{ all {directory} {state} {configuration}; }}; has >/dev/shm/$$; \
+         if \"$@\"; then echo done; else lost=$(has | comm -23 /dev/shm/$$ -); \
          [ -z \"$lost\" ] || {{ echo \"changed: $lost\" >&2; exit 1; }}; rm {full}/fill; \"$@\"; fi; \
          rm /dev/shm/$$"
     );
