@@ -10,11 +10,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::node::{ALICE, Daemon, HANG, ended, generate_key, stdout, until};
+use crate::node::{ALICE, Daemon, HANG, ended, generate_key, send, stdout, until};
 use crate::slurm::RS256;
 
 static DAEMON: LazyLock<Daemon> = LazyLock::new(|| {
@@ -448,10 +447,6 @@ fn waits(script: &str) -> (Child, BufReader<TcpStream>) {
     (child, connection)
 }
 
-fn signal(child: &Child, signal: Signal) {
-    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
-}
-
 #[test]
 fn a_signal_ends_curl_too_and_shows_as_what_ended_it() {
     for sent in [
@@ -462,7 +457,7 @@ fn a_signal_ends_curl_too_and_shows_as_what_ended_it() {
         Signal::SIGUSR1,
     ] {
         let (mut child, mut connection) = waits("exec slurm-token curl -v $0");
-        signal(&child, sent);
+        send(&child, sent).unwrap();
         // curl hangs up.
         assert_eq!(connection.read(&mut [0]).unwrap(), 0, "{sent}");
         assert_eq!(ended(&mut child).signal(), Some(sent as i32), "{sent}");
@@ -472,7 +467,7 @@ fn a_signal_ends_curl_too_and_shows_as_what_ended_it() {
 #[test]
 fn a_signal_that_the_caller_ignores_ends_neither() {
     let (child, mut connection) = waits("trap '' HUP; exec slurm-token curl -v $0");
-    signal(&child, Signal::SIGHUP);
+    send(&child, Signal::SIGHUP).unwrap();
     connection.get_mut().write_all(OK.as_bytes()).unwrap();
     assert_eq!(stdout(child.wait_with_output().unwrap()), "yes");
 }

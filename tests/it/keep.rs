@@ -15,12 +15,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::jwt::Jwt;
-use crate::node::{ALICE, BOB, Daemon, ended, generate_key, stdout, until};
+use crate::node::{ALICE, BOB, Daemon, ended, generate_key, send, stdout, until};
 
 static DAEMON: LazyLock<Daemon> = LazyLock::new(|| {
     let key = generate_key("HS256", "keep.key");
@@ -119,8 +118,7 @@ impl Keeper {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().try_into().unwrap());
-        kill(pid, signal).unwrap();
+        send(&self.child, signal).unwrap();
     }
 
     fn end(&mut self) -> Option<i32> {

@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::audit::{Log, assert_unrecorded};
-use crate::node::{ALICE, BOB, Daemon, stdout, until};
+use crate::node::{ALICE, BOB, Daemon, send, stdout, stop, until};
 use crate::peer::code;
 
 const ISSUE: &str = r#"{"v":1,"op":"issue","lifespan":600}"#;
@@ -70,13 +69,12 @@ impl Rsyslog {
     }
 
     fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.process.id().try_into().unwrap()), signal).unwrap();
+        send(&self.process, signal).unwrap();
     }
 
     /// Lets it end as the system does.
     fn stop(&mut self) {
-        self.signal(Signal::SIGTERM);
-        self.process.wait().unwrap();
+        stop(&mut self.process);
     }
 
     fn lines_with(&self, text: &str) -> Vec<String> {

@@ -254,7 +254,7 @@ impl Daemon {
 
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.pid().try_into().unwrap()), signal).unwrap();
+        send(&self.child, signal).unwrap();
     }
 
     /// Is it still running.
@@ -322,16 +322,19 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if self.runs() {
-            self.signal(Signal::SIGTERM);
-            let _ = self.child.wait();
+            stop(&mut self.child);
         }
     }
 }
 
+/// Sends a process a signal.
+pub fn send(child: &Child, signal: Signal) -> nix::Result<()> {
+    kill(Pid::from_raw(child.id().try_into().unwrap()), signal)
+}
+
 /// Tells a server to stop, and waits until it has.
 pub fn stop(child: &mut Child) {
-    let pid = Pid::from_raw(child.id().try_into().unwrap());
-    let _ = kill(pid, Signal::SIGTERM);
+    let _ = send(child, Signal::SIGTERM);
     let _ = child.wait();
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use super::{Guest, door_of, get};
-use crate::node::{ALICE, Daemon, generate_key, install, stop, until};
+use crate::node::{ALICE, Daemon, ended, generate_key, install, stop, until};
 use crate::peer::{Peer, code};
 
 const ISSUE: &str = "{\"v\":1,\"op\":\"issue\"}\n";
@@ -122,10 +122,7 @@ fn the_sockets_that_a_daemon_cannot_serve_by_are_told() {
         let at = |n: usize| Daemon::socket_of(name).with_file_name(format!("{n}.sock"));
         let sockets: Vec<_> = (0..).map(at).zip(&names).map(|(p, n)| (*n, p)).collect();
         let mut passed = Passed::start(name, "", &sockets);
-        until("the daemon to end", || {
-            passed.child.try_wait().unwrap().is_some()
-        });
-        assert_eq!(passed.child.wait().unwrap().code(), Some(1));
+        assert_eq!(ended(&mut passed.child).code(), Some(1));
         let told = passed.journal();
         assert!(told.contains(says), "{told}");
     }

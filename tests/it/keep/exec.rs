@@ -59,17 +59,8 @@ fn a_signal_in_the_moment_in_which_the_command_is_started_ends_it_well() {
     let file = directory.join("token");
     crate::node::install();
     // Its second clone is the command; the first is the thread that waits for signals.
-    let status = Command::new("timeout")
-        .args([
-            "60",
-            "strace",
-            "-qq",
-            "-f",
-            "-u",
-            "alice",
-            "-o",
-            "/dev/null",
-        ])
+    let mut keeper = Command::new("strace")
+        .args(["-qq", "-f", "-u", "alice", "-o", "/dev/null"])
         .args([
             "-e",
             "trace=clone3",
@@ -79,8 +70,9 @@ fn a_signal_in_the_moment_in_which_the_command_is_started_ends_it_well() {
         .args(["slurm-token", "keep", "--exec", "true", "--file"])
         .arg(&file)
         .env("SLURM_TOKEND_SOCKET", DAEMON.socket())
-        .status()
+        .spawn()
         .unwrap();
+    let status = ended(&mut keeper);
     assert_eq!(status.code(), Some(0), "{status}");
     assert_eq!(names_in(&directory), ["token"]);
 }
